@@ -1,0 +1,45 @@
+"""What the engine says about itself: once at start-up, and after every step."""
+
+from msgspec import Struct
+
+from decoding.request import Output
+
+
+class EngineInfo(Struct, frozen=True, kw_only=True):
+    """The facts of a loaded engine, for the start-up summary, ``/v1/models`` and ``/metrics``.
+
+    ``bit_exact`` is what the start-up self-check found on this machine: whether every lossless
+    strategy, batch and cache state gives bit for bit the tokens of plain decoding. ``exactness``
+    says it in a sentence.
+    """
+
+    model: str  # what the user named
+    architecture: str  # "LlamaForCausalLM"
+    dtype: str  # "bfloat16"
+    device: str  # "cpu", "cuda:0"
+    threads: int
+    parameters: int
+    vocabulary_size: int  # width of the logits: token ids at or past it are refused
+    context_length: int  # most tokens a prompt and its answer can have together
+    cache_tokens: int  # room of the KV cache
+    cache_bytes: int
+    strategies: tuple[str, ...]
+    eos_token_ids: tuple[int, ...]
+    bit_exact: bool
+    exactness: str
+    load_seconds: float
+
+
+class StepReport(Struct, kw_only=True):
+    """What one step did, and where the engine stands after it. Counts are of this step alone."""
+
+    outputs: list[Output]
+    running: int = 0
+    waiting: int = 0
+    cache_usage: float = 0.0  # share of cache blocks held by live sequences, 0..1
+    rows: int = 0  # tokens computed
+    sequences: int = 0  # sequences that took part
+    seconds: float = 0.0
+    prefix_queries: int = 0  # prompt tokens looked up in the prefix cache
+    prefix_hits: int = 0
+    preemptions: int = 0

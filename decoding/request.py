@@ -1,0 +1,90 @@
+"""What is asked of the engine and what it answers: plain values, no tensors, ready for a socket."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+OptionValue = bool | int | float | str
+
+
+class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the next token is chosen from the logits.
+
+    ``temperature`` 0 takes the most likely token; ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 are off.
+    ``repetition_penalty`` looks at prompt and answer, the other two penalties at the answer only.
+    The token at a position depends on the logits, these fields and the position: nothing else.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    seed: int = 0
+
+
+class Stopping(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When an answer ends. The model's own end-of-sequence ids count unless ``ignore_eos``."""
+
+    max_tokens: int
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One prompt, to be answered ``n`` times.
+
+    ``logprobs`` is how many alternatives to report beside each chosen token (None: no
+    log-probabilities at all); ``prompt_logprobs`` asks the same for the tokens of the prompt.
+    ``cache_salt`` names the tenant: cache blocks are shared only between requests of equal salt.
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    stopping: Stopping
+    sampling: Sampling = Sampling()
+    n: int = 1
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    strategy: str = "autoregressive"
+    options: dict[str, OptionValue] = {}
+    cache_salt: str = ""
+
+
+class TokenLogprob(Struct, frozen=True):
+    """The model's own log-probability of ``token`` (before temperature, filters and penalties).
+
+    ``top`` holds the most likely tokens and their log-probabilities, most likely first.
+    """
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Output(Struct, kw_only=True):
+    """What one step added to one choice of one request.
+
+    ``text`` is safe to show: an unfinished character or a possible start of a stop string is held
+    back until it is decided. Counts are of this step alone, so a receiver adds them up.
+    """
+
+    request_id: str
+    index: int = 0
+    tokens: tuple[int, ...] = ()
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None  # once; no entry for the first token
+    steps: int = 0  # forward passes that produced at least one of ``tokens``: 0 or 1
+    drafted: int = 0  # draft nodes verified
+    accepted: int = 0  # draft nodes whose token was kept
+    cached_tokens: int | None = None  # once: prompt tokens found in the prefix cache
+    queue_seconds: float | None = None  # once: from arrival to the first computed token
+    finish_reason: FinishReason | None = None
+    error: str | None = None
