@@ -1,0 +1,150 @@
+"""Who computes what in the next step: continuous batching over a bounded cache.
+
+Live sequences come first, in order of arrival; what is left of the step's token budget goes to
+waiting ones, as long as there are free blocks for all their tokens. When blocks run out, the latest
+arrival gives its own back and waits again: what it had computed is recomputed, or still found in
+the prefix cache.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from time import perf_counter
+
+from decoding.attention import Segment
+from decoding.cache import BlockPool
+from decoding.draft import Draft
+from decoding.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much the engine takes on at once."""
+
+    step_tokens: int = 512  # rows of one forward, drafts included
+    running: int = 64  # sequences in one forward
+    prefix_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A sequence's part in one step: some of its uncomputed tokens and, at their end, a draft."""
+
+    seq: Sequence
+    tokens: list[int]  # committed ones, from ``seq.computed`` on
+    draft: Draft
+    reaches_end: bool  # the last committed token is among ``tokens``: what follows will be chosen
+
+    @property
+    def num_rows(self) -> int:
+        """Rows it takes in the forward."""
+        return len(self.tokens) + len(self.draft.tokens)
+
+    @property
+    def num_choices(self) -> int:
+        """Rows whose next token is chosen: the last committed token's and every draft node's."""
+        return 1 + len(self.draft.tokens) if self.reaches_end else 0
+
+    @property
+    def num_logits(self) -> int:
+        """Rows whose logits are wanted, the last ones."""
+        return self.num_rows if self.seq.scores_prompt else self.num_choices
+
+    def segment(self) -> Segment:
+        """What the runner is to compute."""
+        root = len(self.tokens) - 1
+        return Segment(
+            tokens=[*self.tokens, *self.draft.tokens],
+            parents=[*range(-1, root), *(root + 1 + parent for parent in self.draft.parents)],
+            start=self.seq.computed,
+            slots=self.seq.table.slots(self.seq.computed + self.num_rows),
+            logits_from=self.num_rows - self.num_logits,
+        )
+
+
+class Batcher:
+    """The waiting line and the live sequences; ``decide`` reserves the blocks of every turn."""
+
+    def __init__(self, pool: BlockPool, limits: Limits) -> None:
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.preemptions = self.prefix_queries = self.prefix_hits = 0  # of the last step, in tokens
+        self._pool = pool
+        self._limits = limits
+
+    def decide(self) -> list[Turn]:
+        """The turns of the next step; sequences whose draft fails end here."""
+        self.preemptions = self.prefix_queries = self.prefix_hits = 0
+        turns: list[Turn] = []
+        budget = self._limits.step_tokens
+        for seq in list(self.running):
+            # NOTE: an earlier sequence may have preempted this one to make room for itself.
+            if budget and seq in self.running and (turn := self._turn(seq, budget)):
+                turns.append(turn)
+                budget -= turn.num_rows
+        while budget and (admitted := self._admit()) is not None:
+            if turn := self._turn(admitted, budget):
+                turns.append(turn)
+                budget -= turn.num_rows
+        return [turn for turn in turns if turn.seq in self.running]
+
+    def remove_finished(self) -> list[Sequence]:
+        """Take out the sequences that are over; their blocks become free."""
+        finished = [seq for seq in (*self.running, *self.waiting) if seq.is_finished]
+        for seq in finished:
+            seq.close()
+        self.running = [seq for seq in self.running if not seq.is_finished]
+        self.waiting = deque(seq for seq in self.waiting if not seq.is_finished)
+        return finished
+
+    def _turn(self, seq: Sequence, budget: int) -> Turn | None:
+        tokens = seq.tokens[seq.computed : seq.computed + budget]
+        length = seq.computed + len(tokens)
+        reaches_end = length == len(seq.tokens)
+        draft = Draft()
+        if reaches_end:
+            # One token is emitted beside the accepted ones, so guess at most to the one before.
+            draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=budget - len(tokens))
+        if seq.is_finished:  # drafting failed
+            return None
+        if not seq.table.reserve(length + len(draft.tokens)):
+            draft = Draft()
+            if not self._reserve_by_preempting(seq, length):
+                return None
+        return Turn(seq, tokens, draft, reaches_end)
+
+    def _reserve_by_preempting(self, seq: Sequence, length: int) -> bool:
+        """Take blocks from the latest arrivals; False if that came to ``seq`` itself."""
+        while not seq.table.reserve(length):
+            latest = self.running.pop()
+            latest.preempt()
+            self.waiting.appendleft(latest)
+            self.preemptions += 1
+            if latest is seq:
+                return False
+        return True
+
+    def _admit(self) -> Sequence | None:
+        """Start the next waiting sequence if there is room for all it has to compute."""
+        seq = next((seq for seq in self.waiting if self._may_start(seq)), None)
+        if seq is None or len(self.running) >= self._limits.running:
+            return None
+        if self._limits.prefix_cache and seq.request.prompt_logprobs is None:
+            seq.computed = seq.table.adopt_prefix(seq.tokens)
+        if seq.table.blocks_missing(len(seq.tokens)) > self._pool.num_free:
+            seq.preempt()
+            return None
+        self.waiting.remove(seq)
+        self.running.append(seq)
+        if seq.output.queue_seconds is None and not seq.num_answer:
+            seq.output.queue_seconds = perf_counter() - seq.arrived
+            seq.output.cached_tokens = seq.computed
+        self.prefix_queries += len(seq.tokens)
+        self.prefix_hits += seq.computed
+        return seq
+
+    def _may_start(self, seq: Sequence) -> bool:
+        """Choices of one request wait until the first has computed the prompt they share."""
+        return not any(
+            other.request is seq.request and other.computed < other.num_prompt
+            for other in self.running
+        )

@@ -1,0 +1,207 @@
+"""The engine: live sequences share the model, one packed forward a step.
+
+A step decides who computes what, runs it, and accounts for what came out. An error inside one
+sequence (its strategy, its sampling, its text) ends that sequence alone.
+"""
+
+from time import perf_counter
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from decoding import strategies
+from decoding.batch import Batcher, Limits, Turn
+from decoding.cache import BlockPool, BlockTable
+from decoding.draft import Verdict
+from decoding.report import StepReport
+from decoding.request import Output, Request
+from decoding.runner import BLOCK_SIZE, Runner
+from decoding.sampling import Row, choose
+from decoding.sequence import Sequence, failing_alone
+from decoding.text import TextStream
+from decoding.verify import accepted_path
+
+
+class Engine:
+    """Add requests, step, read the outputs; not thread-safe.
+
+    ``tokenizer`` turns answers into text and finds stop strings; without one, outputs carry tokens
+    only. ``eos`` are the model's end-of-sequence ids.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        tokenizer: Tokenizer | None = None,
+        eos: tuple[int, ...] = (),
+        limits: Limits | None = None,
+    ) -> None:
+        self.runner = runner
+        self.eos = eos
+        self.pool = BlockPool(runner.num_blocks, BLOCK_SIZE)
+        self._batcher = Batcher(self.pool, limits or Limits())
+        self._tokenizer = tokenizer
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens a prompt and its answer can have together."""
+        return min(self.runner.context_length, self.pool.capacity)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._batcher.running or self._batcher.waiting)
+
+    def add(self, request: Request) -> None:
+        """Queue a request.
+
+        Raises:
+            ValueError: it can never be served as it stands: no prompt, too long, bad token ids.
+            OptionError: its strategy or an option does not exist.
+        """
+        self._check(request)
+        decode = strategies.decoder(request.strategy, request.options)
+        for index in range(request.n):
+            text = self._tokenizer and TextStream(
+                self._tokenizer, request.prompt, request.stopping.stop
+            )
+            seq = Sequence(request, index, BlockTable(self.pool, request.cache_salt), text)
+            seq.start(decode)
+            self._batcher.waiting.append(seq)
+
+    def abort(self, request_id: str) -> None:
+        """Stop working on a request; no output follows. Unknown ids are ignored."""
+        for seq in (*self._batcher.running, *self._batcher.waiting):
+            if seq.request.id == request_id:
+                seq.end("abort")
+        self._batcher.remove_finished()
+
+    def step(self) -> StepReport:
+        """Compute one forward's worth of work and report what came of it."""
+        started = perf_counter()
+        turns = self._batcher.decide()
+        if turns and (logits := self._run(turns)):
+            self._account(turns, logits)
+        outputs = self._outputs(turns)
+        return self._report(turns, outputs, perf_counter() - started)
+
+    def _check(self, request: Request) -> None:
+        length = len(request.prompt) + request.stopping.max_tokens
+        if not request.prompt:
+            raise ValueError("the prompt is empty")
+        if length > self.context_length:
+            raise ValueError(
+                f"prompt and answer take {length} tokens, the context holds {self.context_length}"
+            )
+        if any(not 0 <= token < self.runner.vocabulary_size for token in request.prompt):
+            raise ValueError(f"token ids must be in 0..{self.runner.vocabulary_size - 1}")
+
+    # --- run ---
+
+    def _run(self, turns: list[Turn]) -> list[Tensor]:
+        """One forward; for each turn the logits of its last rows, ``[num_logits, vocabulary]``."""
+        try:
+            logits = self.runner.forward([turn.segment() for turn in turns])
+        except Exception as error:  # nobody's fault alone: the step is lost, the engine goes on
+            for turn in turns:
+                turn.seq.fail(error)
+            return []
+        return list(logits.split([turn.num_logits for turn in turns]))
+
+    # --- account ---
+
+    def _account(self, turns: list[Turn], logits: list[Tensor]) -> None:
+        """Choose tokens, extend the sequences, and put accepted branches in their place."""
+        rows = [value[len(value) - t.num_choices :] for t, value in zip(turns, logits, strict=True)]
+        choices = self._choose(turns, rows)
+        moves: list[tuple[int, int]] = []
+        for turn, value, chosen in zip(turns, logits, choices, strict=True):
+            if not turn.seq.is_finished:
+                with failing_alone(turn.seq):
+                    moves += self._commit(turn, value, chosen)
+        if moves:
+            self.runner.move(*zip(*moves, strict=True))
+
+    def _choose(self, turns: list[Turn], rows: list[Tensor]) -> list[list[int]]:
+        """For each turn the token after its last committed one and after each draft node."""
+        contexts = [self._contexts(turn) for turn in turns]
+        try:
+            chosen = iter(choose(torch.cat(rows), [row for turn in contexts for row in turn]))
+            return [[next(chosen) for _ in turn] for turn in contexts]
+        except Exception:  # one of them is at fault: find out which
+            return [_choose_alone(*each) for each in zip(turns, rows, contexts, strict=True)]
+
+    def _contexts(self, turn: Turn) -> list[Row]:
+        """What each choice of a turn depends on beside the logits: the path to its row."""
+        if not turn.num_choices:
+            return []
+        paths: list[list[int]] = [[]]
+        for token, parent in zip(turn.draft.tokens, turn.draft.parents, strict=True):
+            paths.append([*paths[parent + 1], token])
+        return [turn.seq.row(path, self.eos) for path in paths]
+
+    def _commit(self, turn: Turn, logits: Tensor, chosen: list[int]) -> list[tuple[int, int]]:
+        """Take over what a turn computed; returns cache slots to copy, as (source, target)."""
+        seq = turn.seq
+        seq.score_prompt(logits)
+        seq.computed += len(turn.tokens)
+        moves: list[tuple[int, int]] = []
+        if chosen and seq.num_remaining:
+            moves = self._accept(turn, logits[len(logits) - len(chosen) :], chosen)
+        elif chosen:
+            seq.end("length")  # nothing but the prompt was asked for
+        seq.table.publish(seq.tokens, seq.computed)
+        return moves
+
+    def _accept(self, turn: Turn, logits: Tensor, chosen: list[int]) -> list[tuple[int, int]]:
+        """Commit the accepted path and the token after it, up to where the answer ends."""
+        seq, draft = turn.seq, turn.draft
+        path = accepted_path(draft, chosen)
+        rows = [0, *(node + 1 for node in path)]  # the row each token was chosen in
+        kept = seq.extend([chosen[row] for row in rows], self.eos)
+        accepted = path[:kept]
+        if seq.request.logprobs is not None:
+            seq.score(logits[rows[:kept]], self.eos)
+        _count(seq.output, tuple(seq.tokens[-kept:]), len(draft.tokens), len(accepted))
+        seq.tell(Verdict(seq.output.tokens, len(accepted), draft, tuple(chosen)))
+        base = seq.computed
+        seq.computed += len(accepted)
+        slots = seq.table.slots(base + len(draft.tokens)).tolist()[base:]
+        return [(slots[node], slots[i]) for i, node in enumerate(accepted) if node != i]
+
+    # --- report ---
+
+    def _outputs(self, turns: list[Turn]) -> list[Output]:
+        """The news of the sequences that chose a token or ended; the ended ones leave."""
+        finished = self._batcher.remove_finished()
+        chose = [t.seq for t in turns if t.seq.output.tokens and not t.seq.is_finished]
+        return [seq.take_output() for seq in (*chose, *finished)]
+
+    def _report(self, turns: list[Turn], outputs: list[Output], seconds: float) -> StepReport:
+        return StepReport(
+            outputs=outputs,
+            running=len(self._batcher.running),
+            waiting=len(self._batcher.waiting),
+            cache_usage=self.pool.usage,
+            rows=sum(turn.num_rows for turn in turns),
+            sequences=len(turns),
+            seconds=seconds,
+            prefix_queries=self._batcher.prefix_queries,
+            prefix_hits=self._batcher.prefix_hits,
+            preemptions=self._batcher.preemptions,
+        )
+
+
+def _choose_alone(turn: Turn, rows: Tensor, contexts: list[Row]) -> list[int]:
+    with failing_alone(turn.seq):
+        return choose(rows, contexts)
+    return []
+
+
+def _count(output: Output, tokens: tuple[int, ...], drafted: int, accepted: int) -> None:
+    output.tokens = tokens
+    output.steps = 1
+    output.drafted = drafted
+    output.accepted = accepted

@@ -1,0 +1,191 @@
+"""One model on one device: load it, run one packed forward, hand back logits.
+
+The only file that builds tensors for a forward. It knows tokens, positions and slots, but nothing
+of requests, strategies or sampling.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+
+from decoding.attention import NAME, Segment, Shapes, make_plan
+from decoding.linear import ChunkSize, PackedLinear, pack_linear_layers
+
+BLOCK_SIZE = 16
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
+
+
+class UnsupportedModel(ValueError):
+    """The model cannot be served exactly; the message is one sentence for the user."""
+
+
+class Runner:
+    """A model with its paged cache.
+
+    ``model`` is a causal language model as transformers loads it, on its device; it is given our
+    attention and, on a CPU, our linear layers. ``context_length`` 0 is the model's own.
+
+    Raises:
+        UnsupportedModel: the architecture cannot be served exactly.
+    """
+
+    def __init__(self, model: PreTrainedModel, num_blocks: int, *, context_length: int = 0) -> None:
+        refuse_unsupported(model.config)
+        self.num_parameters: int = model.num_parameters()
+        self._chunk = ChunkSize()
+        self.products: list[PackedLinear] = []
+        self.model = self._prepared(model)
+        self.shapes = Shapes()
+        self.device: torch.device = model.device
+        self.dtype: torch.dtype = model.dtype
+        self.num_blocks = num_blocks
+        geometry = CacheGeometry.of(model.config)
+        self._groups = geometry.groups
+        self.context_length: int = context_length or geometry.context_length
+        self.vocabulary_size: int = model.get_output_embeddings().out_features
+        # Zeros, not empty: masked keys are multiplied by zero and must be finite.
+        self.cache = torch.zeros(
+            geometry.shape(num_blocks * BLOCK_SIZE), dtype=self.dtype, device=self.device
+        )
+
+    @property
+    def shapes(self) -> Shapes:
+        """The shapes forwards are computed in; what they change is bits, not results."""
+        return self._shapes
+
+    @shapes.setter
+    def shapes(self, shapes: Shapes) -> None:
+        self._shapes = shapes
+        self._chunk.rows = shapes.product
+
+    @property
+    def cache_bytes(self) -> int:
+        """Size of the cache."""
+        return self.cache.numel() * self.cache.element_size()
+
+    @torch.inference_mode()
+    def forward(self, segments: Sequence[Segment]) -> Tensor:
+        """Compute all segments in one forward.
+
+        Returns the logits ``[rows, vocabulary]`` after each segment's tokens from its
+        ``logits_from`` on, segment after segment.
+        """
+        tokens = np.concatenate([np.asarray(s.tokens, np.int64) for s in segments])
+        positions = np.concatenate([_positions(s) for s in segments])
+        num_rows = self._padded(len(tokens))
+        wanted = _wanted_rows(segments)
+        unwanted = self._padded(len(wanted)) - len(wanted)
+        kept = np.pad(wanted, (0, unwanted), constant_values=len(tokens) - 1)
+        plan = make_plan(segments, self.cache, self.shapes, self._groups, num_rows)
+        output = self.model(
+            input_ids=self._row(tokens, num_rows),
+            position_ids=self._row(positions, num_rows),
+            use_cache=False,
+            logits_to_keep=torch.from_numpy(kept).to(self.device),
+            plan=plan,
+        )
+        logits: Tensor = output.logits[0, : len(wanted)]
+        return logits
+
+    @torch.inference_mode()
+    def move(self, source: Sequence[int], target: Sequence[int]) -> None:
+        """Copy the keys and values of some slots to others, in every layer."""
+        index = torch.tensor([source, target], device=self.device)
+        self.cache.index_copy_(1, index[1], self.cache.index_select(1, index[0]))
+
+    def _prepared(self, model: PreTrainedModel) -> PreTrainedModel:
+        try:
+            model.set_attn_implementation(NAME)
+        except ValueError as error:
+            raise UnsupportedModel(f"{type(model).__name__}: {error}") from error
+        if model.device.type == "cpu":
+            self.products = pack_linear_layers(model, self._chunk)
+        return model.eval().requires_grad_(False)
+
+    def _padded(self, rows: int) -> int:
+        return max(1, -(-rows // self.shapes.rows)) * self.shapes.rows
+
+    def _row(self, values: np.ndarray, length: int) -> Tensor:
+        padded = np.pad(values, (0, length - len(values)), mode="edge")
+        return torch.from_numpy(padded)[None].to(self.device)
+
+
+def _positions(segment: Segment) -> np.ndarray:
+    depth: list[int] = []
+    for parent in segment.parents:
+        depth.append(0 if parent < 0 else depth[parent] + 1)
+    return segment.start + np.array(depth, np.int64)
+
+
+def _wanted_rows(segments: Sequence[Segment]) -> np.ndarray:
+    ends = np.cumsum([len(segment.tokens) for segment in segments])
+    return np.concatenate(
+        [
+            np.arange(end - len(segment.tokens) + segment.logits_from, end)
+            for segment, end in zip(segments, ends, strict=True)
+        ]
+    )
+
+
+# --- loading ---------------------------------------------------------------------------------
+
+
+class CacheGeometry(NamedTuple):
+    """What a configuration says about the keys and values of a token."""
+
+    layers: int
+    kv_heads: int
+    groups: int  # query heads that share a key-value head
+    head_size: int
+    context_length: int
+
+    @classmethod
+    def of(cls, config: PretrainedConfig) -> "CacheGeometry":
+        """Read it from a model's configuration."""
+        text = config.get_text_config()
+        heads = text.num_attention_heads
+        kv_heads = getattr(text, "num_key_value_heads", None) or heads
+        return cls(
+            layers=text.num_hidden_layers,
+            kv_heads=kv_heads,
+            groups=heads // kv_heads,
+            head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
+            context_length=text.max_position_embeddings,
+        )
+
+    def shape(self, slots: int) -> tuple[int, int, int, int, int]:
+        """Of a cache with so many slots: layers, slots, keys and values, heads, head size."""
+        return self.layers, slots, 2, self.kv_heads, self.head_size
+
+
+def load_model(directory: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Load a model in Hugging Face layout.
+
+    Raises:
+        UnsupportedModel: the architecture cannot be served exactly.
+    """
+    refuse_unsupported(AutoConfig.from_pretrained(directory))
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True)
+    return model.to(device)
+
+
+def refuse_unsupported(config: PretrainedConfig) -> None:
+    """Check what a configuration tells about exactness.
+
+    Raises:
+        UnsupportedModel: it has layers or attention this engine cannot serve exactly.
+    """
+    name = (config.architectures or [config.model_type])[0]
+    if config.is_encoder_decoder:
+        raise UnsupportedModel(f"{name} is an encoder-decoder; only decoder-only models are served")
+    kinds = getattr(config.get_text_config(), "layer_types", None) or ()
+    if unknown := set(kinds) - _LAYER_TYPES:
+        raise UnsupportedModel(
+            f"{name} has {', '.join(sorted(unknown))} layers; only full and sliding-window"
+            " attention can be verified exactly"
+        )

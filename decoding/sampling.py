@@ -1,0 +1,187 @@
+"""From logits to tokens: a function of a row's logits, its request's sampling and its position.
+
+Nothing here depends on which other rows are in the batch, and there is no generator state: the
+random number of a token is a hash of the request's seed and the token's position.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from decoding.request import Sampling, TokenLogprob
+
+_MASK = (1 << 64) - 1
+_NUCLEUS_CANDIDATES = 1024  # enough for nearly every nucleus; a wider one sorts the whole row
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Everything a row's choice depends on besides its logits.
+
+    ``position`` is that of the token to choose; ``answer`` holds the answer's tokens up to there,
+    the draft path of the row included; ``banned`` tokens cannot be chosen.
+    """
+
+    sampling: Sampling
+    seed: int
+    position: int
+    prompt: Sequence[int] = ()
+    answer: Sequence[int] = ()
+    banned: Sequence[int] = ()
+
+
+def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
+    """The next token of every row; ``logits`` is ``[rows, vocabulary]`` in any float type.
+
+    Raises:
+        ValueError: a row is not a distribution: it holds NaN or +inf, or nothing above −inf.
+    """
+    if not logits.amax(-1).isfinite().all():
+        raise ValueError("the model's logits are not finite")
+    adjusted = _adjusted(logits, rows)
+    tokens = adjusted.argmax(-1)
+    drawn = [i for i, row in enumerate(rows) if row.sampling.temperature > 0]
+    if drawn:
+        index = torch.tensor(drawn, device=logits.device)
+        tokens[index] = _draw(adjusted[index].float(), [rows[i] for i in drawn])
+    chosen: list[int] = tokens.tolist()
+    return chosen
+
+
+def log_probabilities(logits: Tensor, tokens: Sequence[int], top: int) -> list[TokenLogprob]:
+    """The model's own log-probabilities of ``tokens``, one a row, and of the ``top`` likeliest."""
+    logprobs = logits.float().log_softmax(-1)
+    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
+    # The stable sort of equal values keeps a greedy choice first among its ties.
+    best = _top_stable(logprobs, top)
+    return [
+        TokenLogprob(token, logprob, tuple(alternatives))
+        for token, logprob, alternatives in zip(tokens, chosen, best, strict=True)
+    ]
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) that is a pure function of its arguments (SplitMix64 of both)."""
+    return (_mix(_mix(seed & _MASK) ^ position) >> 11) * 2.0**-53
+
+
+def choice_seed(seed: int, index: int) -> int:
+    """The seed of choice ``index`` of a request with ``n`` choices; the first keeps its own."""
+    return seed if index == 0 else _mix(seed ^ _mix(index))
+
+
+def _mix(value: int) -> int:
+    """SplitMix64's step (Steele, Lea and Flood, 2014)."""
+    value = (value + 0x9E3779B97F4A7C15) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+def _top_stable(logprobs: Tensor, top: int) -> list[list[tuple[int, float]]]:
+    if top == 0:
+        return [[] for _ in range(len(logprobs))]
+    values, tokens = logprobs.topk(top)
+    pairs = [
+        list(zip(t, v, strict=True)) for t, v in zip(tokens.tolist(), values.tolist(), strict=True)
+    ]
+    return [sorted(row, key=lambda pair: (-pair[1], pair[0])) for row in pairs]
+
+
+# --- what changes the logits before a choice -------------------------------------------------
+
+
+def _adjusted(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    changed = [i for i, row in enumerate(rows) if _changes_logits(row)]
+    if not changed:
+        return logits
+    adjusted = logits.float()
+    if adjusted is logits:
+        adjusted = logits.clone()
+    for i in changed:
+        _adjust(adjusted[i], rows[i])
+    return adjusted
+
+
+def _changes_logits(row: Row) -> bool:
+    sampling = row.sampling
+    return bool(
+        row.banned
+        or sampling.logit_bias
+        or sampling.repetition_penalty != 1
+        or sampling.presence_penalty
+        or sampling.frequency_penalty
+    )
+
+
+def _adjust(logits: Tensor, row: Row) -> None:
+    """Apply penalties, bias and bans to one row, in place; ``logits`` is ``[vocabulary]``."""
+    sampling = row.sampling
+    if sampling.repetition_penalty != 1:
+        _penalise_repetition(logits, {*row.prompt, *row.answer}, sampling.repetition_penalty)
+    if row.answer and (sampling.presence_penalty or sampling.frequency_penalty):
+        tokens, counts = torch.tensor(row.answer, device=logits.device).unique(return_counts=True)
+        logits[tokens] -= sampling.presence_penalty + sampling.frequency_penalty * counts
+    if sampling.logit_bias:
+        biased = torch.tensor(list(sampling.logit_bias), device=logits.device)
+        logits[biased] += torch.tensor(list(sampling.logit_bias.values()), device=logits.device)
+    if row.banned:
+        logits[torch.tensor(row.banned, device=logits.device)] = -torch.inf
+
+
+def _penalise_repetition(logits: Tensor, seen: set[int], penalty: float) -> None:
+    """Divide positive and multiply negative logits of seen tokens (Keskar et al., 2019, CTRL)."""
+    tokens = torch.tensor(sorted(seen), device=logits.device)
+    scores = logits[tokens]
+    logits[tokens] = torch.where(scores > 0, scores / penalty, scores * penalty)
+
+
+# --- drawing a token ------------------------------------------------------------------------
+
+
+def _draw(logits: Tensor, rows: Sequence[Row]) -> Tensor:
+    """Draw a token a row by inverting the distribution function at the row's own random number."""
+    temperatures = _column([row.sampling.temperature for row in rows], logits)
+    # Measured from the row's maximum, so that no temperature can overflow it.
+    scaled = (logits - logits.amax(-1, keepdim=True)) / temperatures
+    filtered = _filtered(scaled, [row.sampling for row in rows])
+    cumulative = filtered.softmax(-1).double().cumsum(-1)
+    numbers = _column([uniform(row.seed, row.position) for row in rows], cumulative)
+    # Right: the first token whose cumulative probability passes the number, so never one of
+    # probability zero.
+    return torch.searchsorted(cumulative, numbers * cumulative[:, -1:], right=True)[:, 0]
+
+
+def _filtered(logits: Tensor, samplings: Sequence[Sampling]) -> Tensor:
+    """Drop tokens by top_k, then top_p, then min_p. Equal tokens stay or go together."""
+    for i, sampling in enumerate(samplings):
+        row = logits[i]
+        if 0 < sampling.top_k < len(row):
+            _keep(row, row >= row.topk(sampling.top_k).values[-1])
+        if sampling.top_p < 1:
+            probabilities = row.softmax(-1)
+            _keep(row, probabilities >= _nucleus_floor(probabilities, sampling.top_p))
+        if sampling.min_p > 0:
+            probabilities = row.softmax(-1)
+            _keep(row, probabilities >= sampling.min_p * probabilities.max())
+    return logits
+
+
+def _keep(row: Tensor, kept: Tensor) -> None:
+    row.masked_fill_(~kept, -torch.inf)
+
+
+def _nucleus_floor(probabilities: Tensor, top_p: float) -> Tensor:
+    """The smallest probability in the least set of likeliest tokens that holds ``top_p``."""
+    candidates = min(_NUCLEUS_CANDIDATES, len(probabilities))
+    likeliest = probabilities.topk(candidates).values
+    if likeliest.sum() < top_p:
+        likeliest = probabilities.sort(descending=True).values
+    before = likeliest.double().cumsum(-1) - likeliest
+    return likeliest[before < top_p][-1]
+
+
+def _column(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]

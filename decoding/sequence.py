@@ -1,0 +1,211 @@
+"""A request in progress: one of its choices, from the waiting line to the last token."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from torch import Tensor
+
+from decoding.cache import BlockTable
+from decoding.draft import Draft, Strategy, Verdict
+from decoding.request import FinishReason, Output, Request, TokenLogprob
+from decoding.sampling import Row, choice_seed, log_probabilities
+from decoding.text import TextStream
+
+logger = logging.getLogger(__name__)
+
+
+class Sequence:
+    """Tokens computed and tokens wanted; everything else is derived or belongs to the request.
+
+    The keys and values of ``tokens[:computed]`` are in the cache. There is no prefill phase and no
+    decode phase: each step computes some of the rest and, when it reaches the end, a draft too.
+    """
+
+    def __init__(
+        self, request: Request, index: int, table: BlockTable, text: TextStream | None = None
+    ) -> None:
+        self.request = request
+        self.index = index
+        self.tokens = list(request.prompt)
+        self.computed = 0
+        self.table = table
+        self.finish_reason: FinishReason | None = None
+        self.output = Output(request_id=request.id, index=index)  # the news of this step
+        self.arrived = perf_counter()
+        self._seed = choice_seed(request.sampling.seed, index)
+        self._text = text
+        self._strategy: Strategy | None = None
+        self._draft: Draft | None = None  # asked for and not verified yet
+        self._verdict: Verdict | None = None  # not told to the strategy yet
+        # The prompt's log-probabilities so far; None when unasked or handed over.
+        self._prompt_scores: list[TokenLogprob] | None = None
+        if request.prompt_logprobs is not None:
+            self._prompt_scores = []
+
+    # --- what it is ---
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt)
+
+    @property
+    def num_answer(self) -> int:
+        """Tokens generated so far."""
+        return len(self.tokens) - self.num_prompt
+
+    @property
+    def num_uncomputed(self) -> int:
+        """Committed tokens whose keys and values are not in the cache; at least one."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def num_remaining(self) -> int:
+        """Tokens the answer may still gain."""
+        return self.request.stopping.max_tokens - self.num_answer
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether log-probabilities of prompt tokens are still to be computed."""
+        return self._prompt_scores is not None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the answer is complete or failed."""
+        return self.finish_reason is not None
+
+    # --- drafting ---
+
+    def start(self, decode: Callable[["Sequence"], Strategy]) -> None:
+        """Hand it to a strategy."""
+        self._strategy = decode(self)
+
+    def draft(self) -> Draft:
+        """The strategy's guess at what follows, as a trie; asked again only after a verdict."""
+        if self._draft is None:
+            with failing_alone(self):
+                self._draft = self._next_draft().merged()
+        return self._draft or Draft()
+
+    def _next_draft(self) -> Draft:
+        if self._strategy is None:
+            return Draft()
+        try:
+            if self._verdict is None:
+                return next(self._strategy)
+            return self._strategy.send(self._verdict)
+        except StopIteration:  # nothing more to propose: decode plainly
+            self._strategy = None
+            return Draft()
+
+    def tell(self, verdict: Verdict) -> None:
+        """Keep the verdict on the draft for the strategy's next turn."""
+        self._draft, self._verdict = None, verdict
+
+    # --- growing ---
+
+    def row(self, path: list[int], eos: tuple[int, ...]) -> Row:
+        """What the choice after the draft tokens ``path`` depends on, besides the logits."""
+        answer = [*self.tokens[self.num_prompt :], *path]
+        is_too_short = len(answer) < self.request.stopping.min_tokens
+        return Row(
+            sampling=self.request.sampling,
+            seed=self._seed,
+            position=self.num_prompt + len(answer),
+            prompt=self.request.prompt,
+            answer=answer,
+            banned=tuple(self._ending(eos)) if is_too_short else (),
+        )
+
+    def extend(self, tokens: list[int], eos: tuple[int, ...]) -> int:
+        """Commit tokens of the answer up to where it ends; returns how many."""
+        for count, token in enumerate(tokens, start=1):
+            self.tokens.append(token)
+            self.finish_reason = self._reason_to_stop(token, eos)
+            if self.is_finished:
+                return count
+        return len(tokens)
+
+    def _reason_to_stop(self, token: int, eos: tuple[int, ...]) -> FinishReason | None:
+        stopping = self.request.stopping
+        may_stop = self.num_answer > stopping.min_tokens
+        if token in self._ending(eos) and may_stop:
+            return "stop"
+        if self._text is not None:
+            self._text.push(token, may_stop=may_stop)
+            if self._text.stopped:
+                return "stop"
+        return "length" if self.num_remaining <= 0 else None
+
+    def _ending(self, eos: tuple[int, ...]) -> set[int]:
+        stopping = self.request.stopping
+        return {*stopping.stop_token_ids, *(() if stopping.ignore_eos else eos)}
+
+    # --- log-probabilities ---
+
+    def score(self, logits: Tensor, eos: tuple[int, ...]) -> None:
+        """Report the log-probabilities of the last ``len(logits)`` tokens, but not of an ending."""
+        tokens = self.tokens[len(self.tokens) - len(logits) :]
+        if self.finish_reason == "stop" and tokens[-1] in self._ending(eos):
+            tokens = tokens[:-1]
+        top = self.request.logprobs or 0
+        self.output.logprobs = tuple(log_probabilities(logits[: len(tokens)], tokens, top))
+
+    def score_prompt(self, logits: Tensor) -> None:
+        """Take the logits after ``tokens[computed:]`` to score the prompt tokens that follow."""
+        if self._prompt_scores is None:
+            return
+        followers = self.request.prompt[self.computed + 1 :][: len(logits)]
+        top = self.request.prompt_logprobs or 0
+        self._prompt_scores += log_probabilities(logits[: len(followers)], followers, top)
+        if len(self._prompt_scores) == self.num_prompt - 1:
+            self.output.prompt_logprobs = tuple(self._prompt_scores)
+            self._prompt_scores = None
+
+    # --- ending ---
+
+    def take_output(self) -> Output:
+        """The news since the last call."""
+        news, self.output = self.output, Output(request_id=self.request.id, index=self.index)
+        news.finish_reason = self.finish_reason
+        if self._text is not None:
+            if self.is_finished:
+                self._text.flush()
+            news.text = self._text.take()
+        return news
+
+    def end(self, reason: FinishReason) -> None:
+        """Stop here."""
+        self.finish_reason = reason
+
+    def fail(self, error: Exception) -> None:
+        """Stop here because something in this request went wrong."""
+        logger.error("request %s failed", self.request.id, exc_info=error)
+        self.output.error = f"{type(error).__name__}: {error}"
+        self.end("error")
+
+    def preempt(self) -> None:
+        """Give back the blocks; what was computed will be computed again."""
+        self.table.release()
+        self.computed = 0
+        if self._prompt_scores is not None:
+            self._prompt_scores = []
+
+    def close(self) -> None:
+        """Give back everything."""
+        self.table.release()
+        strategy, self._strategy = self._strategy, None
+        if strategy is not None:
+            with failing_alone(self):
+                strategy.close()
+
+
+@contextmanager
+def failing_alone(seq: Sequence) -> Iterator[None]:
+    """An error inside one sequence ends that sequence and nothing else."""
+    try:
+        yield
+    except Exception as error:
+        seq.fail(error)

@@ -1,0 +1,79 @@
+"""One file a strategy: a module here with a function ``decode(seq, *, …options) -> Strategy``.
+
+Its name is the module's, its options and their types are the keyword-only parameters, and
+``LOSSLESS`` says whether its answers are those of plain decoding.
+"""
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import ModuleType
+
+from decoding.draft import Strategy
+from decoding.request import OptionValue
+from decoding.sequence import Sequence
+
+
+class OptionError(ValueError):
+    """A strategy or an option that does not exist, or a value of the wrong type.
+
+    ``field`` names what is wrong: ``strategy`` or the option.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def names() -> tuple[str, ...]:
+    """The strategies there are, in alphabetical order."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def is_lossless(name: str) -> bool:
+    """Whether the strategy's answers are, token for token, those of plain decoding."""
+    return bool(_module(name).LOSSLESS)
+
+
+def options(name: str) -> dict[str, inspect.Parameter]:
+    """The options of a strategy with their types and defaults."""
+    parameters = inspect.signature(_module(name).decode, eval_str=True).parameters.values()
+    return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def check(name: str, given: Mapping[str, OptionValue]) -> None:
+    """Check a choice before work is done for it.
+
+    Raises:
+        OptionError: there is no such strategy or option, or a value has the wrong type.
+    """
+    if name not in names():
+        raise OptionError("strategy", f"unknown strategy {name!r}; there are {', '.join(names())}")
+    known = options(name)
+    for option, value in given.items():
+        if option not in known:
+            listed = ", ".join(known) or "none"
+            raise OptionError(option, f"{name} has no option {option!r}; its options: {listed}")
+        _check_type(option, known[option].annotation, value)
+
+
+def decoder(name: str, given: Mapping[str, OptionValue]) -> Callable[[Sequence], Strategy]:
+    """The strategy with its options, ready to be handed a sequence.
+
+    Raises:
+        OptionError: see ``check``.
+    """
+    check(name, given)
+    decode: Callable[..., Strategy] = _module(name).decode
+    return lambda seq: decode(seq, **given)
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"{__name__}.{name}")
+
+
+def _check_type(option: str, wanted: type, value: OptionValue) -> None:
+    matches = type(value) is wanted or (wanted is float and type(value) is int)
+    if not matches:
+        raise OptionError(option, f"option {option!r} takes {wanted.__name__}, not {value!r}")

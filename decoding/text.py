@@ -1,0 +1,66 @@
+"""Token ids to text while they arrive: whole characters only, stop strings found and cut."""
+
+from collections.abc import Sequence
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+_CONTEXT = 6  # prompt tokens a decoder may look back at to place a space
+
+
+class TextStream:
+    """The text of one answer.
+
+    Holds back unfinished characters and any ending that could be the start of a stop string; the
+    earliest stop string wins and is never shown.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str] = ()
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = DecodeStream(ids=list(prompt[-_CONTEXT:]), skip_special_tokens=True)
+        self._stop = tuple(stop)
+        self._unfinished: list[int] = []  # tokens whose characters are not complete yet
+        self._held = ""
+        self._ready = ""
+        self.stopped = False
+
+    def push(self, token: int, *, may_stop: bool = True) -> None:
+        """Add a token; sets ``stopped`` when it completes a stop string."""
+        self._unfinished.append(token)
+        text = self._decoder.step(self._tokenizer, token)
+        if text is not None:
+            self._unfinished.clear()
+            self._add(text, may_stop)
+
+    def flush(self) -> None:
+        """The answer is over: nothing is held back any longer."""
+        if self._unfinished and not self.stopped:
+            self._add(self._tokenizer.decode(self._unfinished), may_stop=True)
+        self._ready += self._held
+        self._held = ""
+
+    def take(self) -> str:
+        """The text that became safe to show since the last call."""
+        text, self._ready = self._ready, ""
+        return text
+
+    def _add(self, text: str, may_stop: bool) -> None:
+        self._held += text
+        if may_stop and (found := [i for s in self._stop if (i := self._held.find(s)) >= 0]):
+            self._held = self._held[: min(found)]
+            self.stopped = True
+            return
+        safe = len(self._held) - self._undecided()
+        self._ready += self._held[:safe]
+        self._held = self._held[safe:]
+
+    def _undecided(self) -> int:
+        """Length of the longest ending that begins a stop string."""
+        longest = max((len(s) for s in self._stop), default=1) - 1
+        endings = range(min(longest, len(self._held)), 0, -1)
+        return next((n for n in endings if self._begins_stop(self._held[-n:])), 0)
+
+    def _begins_stop(self, ending: str) -> bool:
+        return any(s.startswith(ending) for s in self._stop)
