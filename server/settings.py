@@ -1,0 +1,281 @@
+"""The one structure of settings, and how it is filled.
+
+Defaults, then a TOML file, then ``STRIDE_*`` variables, then command line options: the later
+wins. A name or a value that cannot be honoured is refused, with the place it came from.
+"""
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+PREFIX = "STRIDE_"
+
+
+class SettingsError(Exception):
+    """Settings that cannot be honoured; one line for each, naming where it was set."""
+
+
+def default_cache_dir() -> Path:
+    """The user's cache directory, as the XDG base directory specification says."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stride"
+
+
+def split_at_commas(value: object) -> object:
+    """Allow a list to be written as one string, for the environment and the command line."""
+    if not isinstance(value, str):
+        return value
+    return tuple(item for item in map(str.strip, value.split(",")) if item)
+
+
+def setting(
+    default: Any, description: str, *, group: str, metavar: str | None = None, **limits: Any
+) -> Any:
+    """Describe a setting once, for ``--help``, the documentation and the error messages."""
+    key = "default_factory" if callable(default) else "default"
+    extra = {"group": group, "metavar": metavar}
+    limits |= {key: default, "json_schema_extra": extra}
+    return Field(description=description, **limits)
+
+
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+CommaSeparated = BeforeValidator(split_at_commas)
+
+MODEL, SERVER, HARDWARE, ENGINE, ACCESS = "Model", "Server", "Hardware", "Engine", "Access"
+
+
+class Settings(BaseModel):
+    """Everything that can be configured: flat, typed, frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    model: str = setting(
+        "SmolLM2-135M-Instruct",
+        "The model: a Hugging Face hub name, a local directory, or a .gguf file.",
+        group=MODEL,
+        metavar="NAME|PATH|GGUF",
+        min_length=1,
+    )
+    served_model_name: str | None = setting(
+        None,
+        "The name clients ask for; by default the model's own.",
+        group=MODEL,
+        metavar="NAME",
+        min_length=1,
+    )
+    context_length: int = setting(
+        0,
+        "Most tokens a prompt and its answer have together; 0 means all the model allows.",
+        group=MODEL,
+        ge=0,
+    )
+    cache_dir: UserPath = setting(
+        default_cache_dir,
+        "Where converted models are kept.",
+        group=MODEL,
+        metavar="DIRECTORY",
+    )
+
+    host: str = setting("127.0.0.1", "The address to listen on.", group=SERVER, min_length=1)
+    port: int = setting(8000, "The port to listen on.", group=SERVER, ge=1, le=65535)
+    max_body_bytes: int = setting(
+        4 * 1024 * 1024, "Largest request body accepted, in bytes.", group=SERVER, ge=1024
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "How much is logged.", group=SERVER
+    )
+
+    dtype: Literal["auto", "bf16", "fp32"] = setting(
+        "auto",
+        "Number format of weights and cache; auto is bf16 where the device computes in it.",
+        group=HARDWARE,
+    )
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "Where the model runs; auto is CUDA where there is a GPU.", group=HARDWARE
+    )
+    threads: int = setting(
+        0, "CPU threads; 0 means every physical core this process may use.", group=HARDWARE, ge=0
+    )
+    cache_tokens: int = setting(
+        0,
+        "Tokens the KV cache has room for; 0 chooses by the memory available.",
+        group=HARDWARE,
+        ge=0,
+    )
+
+    max_step_tokens: int = setting(
+        512, "Most tokens computed in one forward pass.", group=ENGINE, ge=16
+    )
+    max_running: int = setting(64, "Most sequences decoded side by side.", group=ENGINE, ge=1)
+    max_choices: int = setting(16, "Most answers one prompt may ask for (n).", group=ENGINE, ge=1)
+    prefix_cache: bool = setting(
+        True, "Share the KV cache between prompts that begin alike.", group=ENGINE
+    )
+    self_check: bool = setting(
+        True, "Test at start-up whether answers are bit-exact on this machine.", group=ENGINE
+    )
+
+    api_keys: Annotated[tuple[SecretStr, ...], CommaSeparated] = setting(
+        (),
+        "Keys clients must present, separated by commas; none means no key is needed. "
+        "Others can read a command line: prefer STRIDE_API_KEYS or a file.",
+        group=ACCESS,
+        metavar="KEY,…",
+    )
+    api_key_file: UserPath | None = setting(
+        None, "A file of such keys, one a line.", group=ACCESS, metavar="FILE"
+    )
+
+    @property
+    def listens_beyond_this_machine(self) -> bool:
+        """Whether other machines can connect."""
+        return not is_loopback(self.host)
+
+    def accepted_keys(self) -> tuple[str, ...]:
+        """All keys that open the server, the file's included; empty means it is open."""
+        keys = [key.get_secret_value() for key in self.api_keys]
+        return (*keys, *keys_in(self.api_key_file))
+
+
+def load(
+    config: Path | None,
+    environment: Mapping[str, str],
+    options: Mapping[str, object],
+) -> Settings:
+    """Fill the settings from a TOML file, the environment and command line options."""
+    values: dict[str, object] = {}
+    origins: dict[str, str] = {}
+    for name, value, origin in (
+        *from_file(config),
+        *from_environment(environment),
+        *((name, value, option_name(name)) for name, value in options.items()),
+    ):
+        values[name] = value
+        origins[name] = origin
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as problem:
+        raise SettingsError(
+            "\n".join(explain(error, origins) for error in problem.errors())
+        ) from None
+    require_keys_in_file(settings, origins)
+    return settings
+
+
+def from_file(config: Path | None) -> Iterator[tuple[str, object, str]]:
+    """Read names and values from a TOML file."""
+    if config is None:
+        return
+    try:
+        table = tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as problem:
+        raise SettingsError(f"{config}: {(problem.strerror or str(problem)).lower()}") from None
+    except ValueError as problem:
+        raise SettingsError(f"{config}: not valid TOML: {problem}") from None
+    for name, value in table.items():
+        require_known(name, name, f"{config}: unknown setting")
+        yield name, value, f"{config}: {name}"
+
+
+def from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, object, str]]:
+    """Read names and values from ``STRIDE_*``; an empty variable counts as absent."""
+    for variable, value in environment.items():
+        if variable.startswith(PREFIX) and value:
+            name = variable.removeprefix(PREFIX).lower()
+            require_known(name, variable, "unknown variable", variable_name)
+            yield name, value, variable
+
+
+def require_known(name: str, written: str, complaint: str, spell: Any = str) -> None:
+    """Refuse a name that is no setting, suggesting the one that was probably meant."""
+    if name in Settings.model_fields:
+        return
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    hint = f"; did you mean {spell(close[0])!r}?" if close else ""
+    raise SettingsError(f"{complaint} {written!r}{hint}")
+
+
+def variable_name(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def option_name(name: str) -> str:
+    """The command line option of a setting."""
+    return "--" + name.replace("_", "-")
+
+
+def explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
+    """Say in one line what is wrong with one value; a secret is never repeated."""
+    name = str(error["loc"][0])
+    value = "" if name == "api_keys" else f", not {error['input']!r}"
+    return f"{origins.get(name, name)} must be {requirement(error)}{value}"
+
+
+def requirement(error: ErrorDetails) -> str:
+    """What a value has to be, as the end of a sentence that begins with "must be"."""
+    limits = error.get("ctx", {})
+    match error["type"]:
+        case "greater_than_equal":
+            return f"at least {limits['ge']}"
+        case "less_than_equal":
+            return f"at most {limits['le']}"
+        case "literal_error":
+            return f"one of {limits['expected']}"
+        case "int_parsing" | "int_type" | "int_from_float":
+            return "a whole number"
+        case "bool_parsing" | "bool_type":
+            return "true or false"
+        case "string_type" | "string_too_short":
+            return "a text that is not empty"
+        case "path_type":
+            return "a path"
+        case "tuple_type":
+            return "a list"
+        case _:
+            return f"valid ({error['msg'].lower()})"
+
+
+def require_keys_in_file(settings: Settings, origins: Mapping[str, str]) -> None:
+    """Refuse a key file that yields no key: the server would be open without anyone knowing."""
+    path = settings.api_key_file
+    if path is None:
+        return
+    origin = origins["api_key_file"]
+    try:
+        keys = keys_in(path)
+    except (OSError, UnicodeDecodeError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "not a text file"
+        raise SettingsError(f"{origin}: {path}: {str(reason).lower()}") from None
+    if not keys:
+        raise SettingsError(f"{origin}: {path} holds no key")
+
+
+def keys_in(path: Path | None) -> tuple[str, ...]:
+    """Read keys, one a line; empty lines and lines starting with # are skipped."""
+    if path is None:
+        return ()
+    lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reachable from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
