@@ -1,0 +1,44 @@
+"""The engine as the HTTP layer sees it: where it runs and how it is reached is not known here."""
+
+from collections.abc import AsyncGenerator
+from typing import NamedTuple, Protocol
+
+from decoding.report import EngineInfo
+from decoding.request import Output, Request
+
+
+class Load(NamedTuple):
+    """How busy the engine is."""
+
+    running: int = 0
+    waiting: int = 0
+    cache_usage: float = 0.0  # share of cache blocks held by live sequences, 0..1
+
+
+class EngineDied(RuntimeError):
+    """The worker is gone and what it was computing is lost."""
+
+
+class EngineClient(Protocol):
+    """What the server needs from an engine."""
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """The facts of the loaded engine; None until it is loaded."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine is loaded, alive and has made progress recently."""
+
+    @property
+    def load(self) -> Load:
+        """How busy the engine was after its last step."""
+
+    def generate(self, request: Request) -> AsyncGenerator[Output]:
+        """Yield what every step adds to any choice, until all choices have a finish reason.
+
+        Closing the generator aborts the work.
+
+        Raises (while iterating):
+            EngineDied: the worker is gone.
+        """

@@ -1,0 +1,91 @@
+"""The frames between the API process and a worker: msgpack behind a length, never pickle."""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from decoding.report import EngineInfo, StepReport
+from decoding.request import Request
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+_LENGTH = struct.Struct("!I")
+
+
+class Submit(Struct, tag="submit"):
+    """API to worker: answer this request."""
+
+    request: Request
+
+
+class Abort(Struct, tag="abort"):
+    """API to worker: nobody waits for this request any more."""
+
+    request_id: str
+
+
+class Ready(Struct, tag="ready"):
+    """Worker to API, once: the engine is loaded and has checked itself."""
+
+    engine: EngineInfo
+
+
+class Stepped(Struct, tag="stepped"):
+    """Worker to API: what a step produced."""
+
+    report: StepReport
+
+
+class Failed(Struct, tag="failed"):
+    """Worker to API, last words: why the engine cannot serve."""
+
+    message: str
+
+
+ToWorker = Submit | Abort
+FromWorker = Ready | Stepped | Failed
+_encoder = msgspec.msgpack.Encoder()
+
+
+class FrameError(ValueError):
+    """The other side sent something that is not one of our frames."""
+
+
+def encode(frame: ToWorker | FromWorker) -> bytes:
+    """The frame as it goes over the socket."""
+    payload = _encoder.encode(frame)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+Frame = TypeVar("Frame")
+
+
+class FrameReader(Generic[Frame]):
+    """Cuts a byte stream into frames of the given union of types.
+
+    Raises (from ``feed``):
+        FrameError: a frame is longer than ``MAX_FRAME_BYTES`` (refused unallocated) or malformed.
+    """
+
+    def __init__(self, frame_type: Any) -> None:
+        self._decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(frame_type)
+        self._buffer = bytearray()
+
+    def feed(self, received: bytes) -> Iterator[Frame]:
+        """Yield every frame that ``received`` completes."""
+        self._buffer += received
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME_BYTES:
+                raise FrameError(f"a frame of {length} bytes is over {MAX_FRAME_BYTES}")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[_LENGTH.size : end])
+            del self._buffer[:end]
+            try:
+                yield self._decoder.decode(payload)
+            except msgspec.MsgspecError as error:
+                raise FrameError(f"a malformed frame: {error}") from error

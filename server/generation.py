@@ -1,0 +1,115 @@
+"""Runs a job through the engine: merges its prompts, counts, and says how it ended."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+from decoding.request import Output
+from server.engine_client import EngineDied
+from server.errors import ApiError, choice_failed, engine_aborted, engine_died, internal_error
+from server.jobs import Job
+from server.services import Services
+
+_log = logging.getLogger(__name__)
+
+
+class Part(NamedTuple):
+    """What one step added to one choice of the answer."""
+
+    choice: int  # prompt-major
+    output: Output
+
+
+async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
+    """Yield the parts of an answer as they come. Closing aborts the work in the engine.
+
+    Raises (while iterating):
+        ApiError: the engine failed.
+    """
+    metrics, strategy = services.metrics, job.choice.strategy
+    metrics.observe_prompt(strategy, job.tally.prompt_tokens)
+
+    def finish(status: int) -> None:
+        seconds = time.monotonic() - job.tally.arrived
+        metrics.observe_finished(job.endpoint, strategy, status, job.tally, seconds)
+
+    try:
+        async with aclosing(_outputs(services, job)) as outputs:
+            async for number, output in outputs:
+                part = Part(number * job.n + output.index, output)
+                is_first = job.tally.first_token_seconds is None
+                gap = job.tally.add(part.choice, output)
+                metrics.observe_output(strategy, output, gap)
+                if is_first and (seconds := job.tally.first_token_seconds) is not None:
+                    metrics.observe_first_token(strategy, seconds)
+                _raise_if_failed(output)
+                yield part
+    except (GeneratorExit, asyncio.CancelledError):
+        metrics.cancelled(job.tally)
+        finish(499)
+        raise
+    except EngineDied as error:
+        finish(503)
+        raise engine_died() from error
+    except ApiError as error:
+        finish(error.status)
+        raise
+    except Exception as error:
+        _log.exception("request %s failed", job.id)
+        finish(500)
+        raise internal_error(job.id) from error
+    else:
+        finish(200)
+
+
+def _raise_if_failed(output: Output) -> None:
+    if output.finish_reason == "error":
+        raise choice_failed(output.error)
+    if output.finish_reason == "abort":
+        raise engine_aborted()
+
+
+def _outputs(services: Services, job: Job) -> AsyncGenerator[tuple[int, Output]]:
+    """The outputs of all prompts of the job, with the number of the prompt."""
+    streams = [services.engine.generate(request) for request in job.requests]
+    return _numbered(0, streams[0]) if len(streams) == 1 else _merge(streams)
+
+
+async def _numbered(
+    number: int, stream: AsyncGenerator[Output]
+) -> AsyncGenerator[tuple[int, Output]]:
+    async with aclosing(stream):
+        async for output in stream:
+            yield number, output
+
+
+async def _merge(
+    streams: Sequence[AsyncGenerator[Output]],
+) -> AsyncGenerator[tuple[int, Output]]:
+    """Run all streams side by side; the first error ends all of them."""
+    arrived: asyncio.Queue[tuple[int, Output] | asyncio.Task[None]] = asyncio.Queue()
+
+    async def forward(number: int, stream: AsyncGenerator[Output]) -> None:
+        async with aclosing(_numbered(number, stream)) as numbered:
+            async for entry in numbered:
+                await arrived.put(entry)
+
+    tasks = [asyncio.create_task(forward(*numbered)) for numbered in enumerate(streams)]
+    for task in tasks:
+        task.add_done_callback(arrived.put_nowait)
+    running = len(tasks)
+    try:
+        while running:
+            entry = await arrived.get()
+            if isinstance(entry, asyncio.Task):
+                running -= 1
+                entry.result()
+            else:
+                yield entry
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

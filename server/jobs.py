@@ -1,0 +1,239 @@
+"""A validated body → the engine requests that answer it. All limits are checked here."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from decoding.report import EngineInfo
+from decoding.request import Request, Sampling, Stopping
+from server.chat import chat_tokens
+from server.errors import context_exceeded, invalid, not_ready, unknown_model
+from server.prompts import (
+    Prompt,
+    check_vocabulary,
+    outside_vocabulary,
+    read_prompt,
+    split_prompts,
+)
+from server.scheduler import Choice, choose
+from server.schemas import ChatBody, CompletionBody, Generation
+from server.services import Services
+from server.tally import Tally
+
+Endpoint = Literal["chat", "completions"]
+
+# Logits divided by less leave the range of float32, and the answer is the greedy one anyway.
+MIN_TEMPERATURE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One HTTP request on its way through the engine: one engine request a prompt."""
+
+    id: str
+    endpoint: Endpoint
+    model: str
+    choice: Choice
+    engine: EngineInfo
+    prompts: Sequence[Prompt]
+    requests: Sequence[Request]
+    tally: Tally
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def n(self) -> int:
+        """Choices a prompt."""
+        return self.requests[0].n
+
+    @property
+    def num_choices(self) -> int:
+        """Choices of all prompts."""
+        return self.n * len(self.prompts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who asks: when the request arrived, and which tenant's cache blocks it may share."""
+
+    arrived: float
+    tenant: str = ""
+
+    def salt(self, cache_salt: str) -> str:
+        """What keeps the cache blocks of tenants, and of salts, apart."""
+        return f"{self.tenant}:{cache_salt}" if self.tenant else cache_salt
+
+
+async def chat_job(services: Services, body: ChatBody, caller: Caller) -> Job:
+    """Prepare a chat completion.
+
+    Raises:
+        ApiError: the request cannot be answered as it is, or not now.
+    """
+    engine, choice = _admit(services, body, num_prompts=1)
+    prompt = Prompt(await chat_tokens(services.tokenizer, body.messages))
+    room = _context_limit(engine) - len(prompt.tokens)
+    max_tokens = body.answer_limit or max(room, 1)
+    _check_context(engine, prompt, max_tokens, "messages")
+    if body.min_tokens > max_tokens:
+        raise invalid(
+            f"'min_tokens' is over the {max_tokens} tokens there is room for", "min_tokens"
+        )
+    return _job(
+        services,
+        body,
+        caller,
+        (engine, choice),
+        endpoint="chat",
+        prompts=[prompt],
+        max_tokens=max_tokens,
+        logprobs=body.top_logprobs if body.logprobs else None,
+    )
+
+
+async def completion_job(services: Services, body: CompletionBody, caller: Caller) -> Job:
+    """Prepare a text completion of one prompt or several.
+
+    Raises:
+        ApiError: the request cannot be answered as it is, or not now.
+    """
+    values = split_prompts(body.prompt, services.limits.prompts)
+    engine, choice = _admit(services, body, num_prompts=len(values))
+    prompts = []
+    for value in values:
+        if isinstance(value, list):
+            check_vocabulary(value, engine.vocabulary_size, "prompt")
+        prompt = await read_prompt(services.tokenizer, value)
+        if not prompt.tokens:
+            raise invalid("'prompt' must not be empty", "prompt")
+        _check_context(engine, prompt, body.answer_limit, "prompt")
+        prompts.append(prompt)
+    return _job(
+        services,
+        body,
+        caller,
+        (engine, choice),
+        endpoint="completions",
+        prompts=prompts,
+        max_tokens=body.answer_limit,
+        logprobs=body.logprobs,
+        prompt_logprobs=body.logprobs if body.echo else None,
+    )
+
+
+def check_model(services: Services, model: str) -> None:
+    """Raise the 404 of a model that is not served."""
+    if model not in services.model_names:
+        raise unknown_model(model, services.model_names)
+
+
+def _admit(services: Services, body: Generation, num_prompts: int) -> tuple[EngineInfo, Choice]:
+    """Every check that costs nothing, in front of the work of tokenising."""
+    check_model(services, body.model)
+    _check_counts(services, body.n, num_prompts)
+    choice = choose(body.decoding, services.engine.load)
+    engine, reason = services.engine.info, services.reason_not_ready
+    if engine is None or reason is not None:
+        raise not_ready(reason or "the model is loading")
+    _check_token_ids(body, engine.vocabulary_size)
+    return engine, choice
+
+
+def _check_counts(services: Services, n: int, num_prompts: int) -> None:
+    limits = services.limits
+    if n > limits.n:
+        raise invalid(f"'n' must be at most {limits.n}", "n")
+    if n * num_prompts > limits.choices:
+        message = (
+            f"'n' × prompts is {n * num_prompts}, at most {limits.choices} are answered at once"
+        )
+        raise invalid(message, "n")
+
+
+def _check_token_ids(body: Generation, vocabulary_size: int) -> None:
+    check_vocabulary(body.stop_token_ids, vocabulary_size, "stop_token_ids")
+    wrong = [key for key in body.logit_bias if not _is_token_id(key, vocabulary_size)]
+    if wrong:
+        raise outside_vocabulary(wrong, vocabulary_size, "logit_bias")
+
+
+def _is_token_id(key: str, vocabulary_size: int) -> bool:
+    return key.isascii() and key.isdigit() and len(key) < 12 and int(key) < vocabulary_size
+
+
+def _context_limit(engine: EngineInfo) -> int:
+    return min(engine.context_length, engine.cache_tokens)
+
+
+def _check_context(engine: EngineInfo, prompt: Prompt, max_tokens: int, param: str) -> None:
+    limit = _context_limit(engine)
+    if len(prompt.tokens) + max_tokens > limit:
+        raise context_exceeded(len(prompt.tokens), max_tokens, limit, param)
+
+
+def _job(
+    services: Services,
+    body: Generation,
+    caller: Caller,
+    admitted: tuple[EngineInfo, Choice],
+    *,
+    endpoint: Endpoint,
+    prompts: Sequence[Prompt],
+    max_tokens: int,
+    logprobs: int | None,
+    prompt_logprobs: int | None = None,
+) -> Job:
+    engine, choice = admitted
+    job_id = ("chatcmpl-" if endpoint == "chat" else "cmpl-") + secrets.token_hex(16)
+    sampling, stopping = _sampling(body), _stopping(body, max_tokens)
+    requests = [
+        Request(
+            id=f"{job_id}-{number}",
+            prompt=tuple(prompt.tokens),
+            sampling=sampling,
+            stopping=stopping,
+            n=body.n,
+            logprobs=logprobs,
+            prompt_logprobs=prompt_logprobs,
+            strategy=choice.strategy,
+            options=choice.options,
+            cache_salt=caller.salt(body.cache_salt),
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+    return Job(
+        id=job_id,
+        endpoint=endpoint,
+        model=body.model,
+        choice=choice,
+        engine=engine,
+        prompts=prompts,
+        requests=requests,
+        tally=Tally(arrived=caller.arrived, prompt_tokens=sum(len(p.tokens) for p in prompts)),
+    )
+
+
+def _sampling(body: Generation) -> Sampling:
+    return Sampling(
+        temperature=body.temperature if body.temperature >= MIN_TEMPERATURE else 0.0,
+        top_p=body.top_p,
+        top_k=max(body.top_k, 0),
+        min_p=body.min_p,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        repetition_penalty=body.repetition_penalty,
+        logit_bias={int(key): bias for key, bias in body.logit_bias.items()},
+        # Engine seeds have 63 bits
+        seed=secrets.randbits(63) if body.seed is None else body.seed % 2**63,
+    )
+
+
+def _stopping(body: Generation, max_tokens: int) -> Stopping:
+    return Stopping(
+        max_tokens=max_tokens,
+        min_tokens=body.min_tokens,
+        stop=tuple(body.stop),
+        stop_token_ids=tuple(body.stop_token_ids),
+        ignore_eos=body.ignore_eos,
+    )

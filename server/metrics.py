@@ -1,0 +1,235 @@
+"""The one Prometheus registry of the server, and the events that move it.
+
+Labels come from closed sets: the model's own name, and strategies, endpoints and reasons we know.
+"""
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar, get_args
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from decoding.report import StepReport
+from decoding.request import Output
+from server.engine_client import EngineClient
+from server.engine_metrics import EngineCollector
+from server.errors import RejectionReason
+from server.scheduler import STRATEGIES
+from server.tally import Tally
+from server.vllm_metrics import VllmAliases
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+NONE = "none"  # the label of what a request did not get to
+
+_LONG_TAIL = (20, 40, 80, 160, 320, 640, 1280, 2560)
+FIRST_TOKEN_BUCKETS = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+    *_LONG_TAIL,
+)
+TOKEN_GAP_BUCKETS = (
+    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),
+    *(20, 40, 80),
+)
+REQUEST_BUCKETS = (
+    *(0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60),
+    *(120, 240, 480, 960, 1920, 7680),
+)
+STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+STEP_TOKEN_BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
+
+_BY_STRATEGY = ("model", "strategy")
+AnyMetric = TypeVar("AnyMetric", Counter, Histogram)
+_CANCEL_PHASES = ("queued", "prefill", "decode")
+
+
+class Metrics:
+    """Everything that `/metrics` shows about one model."""
+
+    def __init__(self, model: str, strategies: Sequence[str] = tuple(STRATEGIES)) -> None:
+        self.registry = CollectorRegistry()
+        self._model = model
+        self._by_strategy: list[Counter | Histogram] = []
+        ProcessCollector(registry=self.registry)
+        self._define_requests()
+        self._define_tokens()
+        self._define_engine()
+        self._start_at_zero(strategies)
+        self._aliases = VllmAliases(self.registry, model)
+
+    def watch(self, engine: EngineClient) -> None:
+        """Show the state of this engine, read at every scrape."""
+        self.registry.register(EngineCollector(engine, self._model, stride_version()))
+
+    def render(self) -> bytes:
+        """The exposition text, vLLM's names included."""
+        return generate_latest(self.registry) + generate_latest(self._aliases)
+
+    def rejected(self, reason: RejectionReason) -> None:
+        """Count a request that was turned away before it reached the engine."""
+        self._rejections.labels(reason).inc()
+
+    def refused(self, endpoint: str, status: int) -> None:
+        """Count a generation request that was turned away in the totals, too."""
+        self._requests.labels(self._model, NONE, endpoint, str(status), NONE).inc()
+
+    def cancelled(self, tally: Tally) -> None:
+        """Count a request whose client left."""
+        has_tokens = tally.first_token_seconds is not None
+        phase = "decode" if has_tokens else "prefill" if tally.choices else "queued"
+        self._cancellations.labels(phase).inc()
+
+    def observe_prompt(self, strategy: str, num_tokens: int) -> None:
+        """Count the prompt of a request that goes to the engine."""
+        self._prompt_tokens.labels(self._model, strategy).inc(num_tokens)
+
+    def observe_first_token(self, strategy: str, seconds: float) -> None:
+        """Record how long a request waited for its first token."""
+        self._first_token.labels(self._model, strategy).observe(seconds)
+
+    def observe_output(self, strategy: str, output: Output, gap: float | None) -> None:
+        """Count what one step added to one choice, ``gap`` seconds after its last tokens."""
+        labels = (self._model, strategy)
+        self._generated.labels(*labels).inc(len(output.tokens))
+        if output.steps:
+            self._decode_steps.labels(*labels).inc(output.steps)
+            self._step_tokens.labels(*labels).observe(len(output.tokens))
+            self._steps_saved.labels(*labels).inc(max(0, len(output.tokens) - output.steps))
+        if output.drafted:
+            self._observe_draft(labels, output)
+        if gap is not None:
+            self._token_gap.labels(*labels).observe(gap)
+        if output.queue_seconds is not None:
+            self._queue_time.labels(*labels).observe(output.queue_seconds)
+
+    def _observe_draft(self, labels: tuple[str, str], output: Output) -> None:
+        self._drafts.labels(*labels).inc()
+        self._drafted.labels(*labels).inc(output.drafted)
+        self._accepted.labels(*labels).inc(output.accepted)
+        self._discarded.labels(*labels).inc(output.drafted - output.accepted)
+
+    def observe_finished(
+        self, endpoint: str, strategy: str, status: int, tally: Tally, seconds: float
+    ) -> None:
+        """Record the end of a request that reached the engine.
+
+        ``status`` is that of the outcome, also where a stream had already said 200.
+        """
+        failed = "abort" if status == 499 else "error"
+        reason = (tally.finish_reason or NONE) if status == 200 else failed
+        self._requests.labels(self._model, strategy, endpoint, str(status), reason).inc()
+        self._duration.labels(self._model, strategy).observe(seconds)
+        for choice in tally.choices.values():
+            if status == 200 and choice.seconds_per_token is not None:
+                self._token_time.labels(self._model, strategy).observe(choice.seconds_per_token)
+
+    def observe_step(self, report: StepReport) -> None:
+        """Record one step of the engine."""
+        if report.sequences:
+            self._batch_size.observe(report.sequences)
+            self._step_duration.observe(report.seconds)
+        self._prefix_queries.inc(report.prefix_queries)
+        self._prefix_hits.inc(report.prefix_hits)
+        self._preemptions.inc(report.preemptions)
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        counter = Counter(f"stride_{name}", text, labels, registry=self.registry)
+        return self._remembered(counter, labels)
+
+    def _histogram(
+        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = _BY_STRATEGY
+    ) -> Histogram:
+        histogram = Histogram(
+            f"stride_{name}", text, labels, buckets=buckets, registry=self.registry
+        )
+        return self._remembered(histogram, labels)
+
+    def _remembered(self, metric: AnyMetric, labels: Sequence[str]) -> AnyMetric:
+        if labels == _BY_STRATEGY:
+            self._by_strategy.append(metric)
+        return metric
+
+    def _define_requests(self) -> None:
+        self._requests = self._counter(
+            "requests_total",
+            "Completion requests by outcome",
+            ("model", "strategy", "endpoint", "status", "finish_reason"),
+        )
+        self._rejections = self._counter(
+            "requests_rejected_total", "Requests turned away before the engine", ("reason",)
+        )
+        self._cancellations = self._counter(
+            "requests_cancelled_total", "Requests whose client left", ("phase",)
+        )
+        self._first_token = self._histogram(
+            "time_to_first_token_seconds", "From arrival to the first token", FIRST_TOKEN_BUCKETS
+        )
+        self._token_gap = self._histogram(
+            "inter_token_latency_seconds", "Between emitted chunks of a choice", TOKEN_GAP_BUCKETS
+        )
+        self._token_time = self._histogram(
+            "time_per_output_token_seconds", "Decode time by token of a choice", TOKEN_GAP_BUCKETS
+        )
+        self._duration = self._histogram(
+            "request_duration_seconds", "From arrival to the end", REQUEST_BUCKETS
+        )
+        self._queue_time = self._histogram(
+            "queue_time_seconds", "From arrival at the engine to its work", REQUEST_BUCKETS
+        )
+
+    def _define_tokens(self) -> None:
+        def by_strategy(name: str, text: str) -> Counter:
+            return self._counter(name, text, _BY_STRATEGY)
+
+        self._prompt_tokens = by_strategy("prompt_tokens_total", "Tokens of prompts")
+        self._generated = by_strategy("generation_tokens_total", "Tokens of answers")
+        self._discarded = by_strategy("discarded_tokens_total", "Tokens drafted and not kept")
+        self._decode_steps = by_strategy(
+            "decode_steps_total", "Forward passes that produced tokens, once a choice"
+        )
+        self._drafts = by_strategy("drafts_total", "Steps of a choice with a draft")
+        self._drafted = by_strategy("draft_tokens_total", "Tokens drafted")
+        self._accepted = by_strategy("accepted_tokens_total", "Tokens drafted and kept")
+        self._steps_saved = by_strategy("steps_saved_total", "Forward passes not needed")
+        self._step_tokens = self._histogram(
+            "accepted_tokens_per_step", "Tokens that one step added to a choice", STEP_TOKEN_BUCKETS
+        )
+
+    def _define_engine(self) -> None:
+        self._batch_size = self._histogram(
+            "batch_size", "Sequences that took part in a step", BATCH_BUCKETS, ()
+        )
+        self._step_duration = self._histogram(
+            "step_duration_seconds", "Duration of an engine step", STEP_BUCKETS, ()
+        )
+        self._prefix_queries = self._counter(
+            "prefix_cache_queries_tokens_total", "Prompt tokens looked up in the prefix cache"
+        )
+        self._prefix_hits = self._counter(
+            "prefix_cache_hits_tokens_total", "Prompt tokens found in the prefix cache"
+        )
+        self._preemptions = self._counter(
+            "preemptions_total", "Sequences that gave their cache blocks back"
+        )
+
+    def _start_at_zero(self, strategies: Sequence[str]) -> None:
+        """A series that is absent until its first event cannot be rated or alerted on."""
+        for strategy in strategies:
+            for metric in self._by_strategy:
+                metric.labels(self._model, strategy)
+            for endpoint in ("chat", "completions"):
+                for reason in ("stop", "length"):
+                    self._requests.labels(self._model, strategy, endpoint, "200", reason)
+        for rejection in get_args(RejectionReason):
+            self._rejections.labels(rejection)
+        for phase in _CANCEL_PHASES:
+            self._cancellations.labels(phase)
+
+
+def stride_version() -> str:
+    """The release that runs."""
+    try:
+        return version("stride")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+unknown"

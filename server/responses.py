@@ -1,0 +1,60 @@
+"""How answers leave: JSON bodies and server-sent events. Knows nothing of what they say."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from server.disconnect import ClientGone, unless_gone
+
+DONE = b"data: [DONE]\n\n"
+
+# Line ends to readers that split text by Unicode's rules instead of the event stream's.
+_UNICODE_LINE_ENDS = {
+    "\x85".encode(): b"\\u0085",
+    "\u2028".encode(): b"\\u2028",
+    "\u2029".encode(): b"\\u2029",
+}
+_encoder = msgspec.json.Encoder()
+
+
+class JsonResponse(Response):
+    """A body as JSON. NaN and infinities would become null: they are clamped before."""
+
+    media_type = "application/json"
+
+    def render(self, content: object) -> bytes:
+        """The body's bytes."""
+        return _encoder.encode(content)
+
+
+def event(body: object) -> bytes:
+    """One server-sent event, on one line."""
+    encoded = _encoder.encode(body)
+    for line_end, escaped in _UNICODE_LINE_ENDS.items():
+        if line_end in encoded:
+            encoded = encoded.replace(line_end, escaped)
+    return b"data: " + encoded + b"\n\n"
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. When the client leaves, ``source`` is closed at once.
+
+    ``source`` is what ``frames`` reads from. It is closed on its own because closing a generator
+    that was never started does not run the code that would close what is inside it.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, frames: AsyncGenerator[bytes], source: AsyncGenerator[object]) -> None:
+        super().__init__(frames, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+        self._frames = frames
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, until the client leaves or they end."""
+        async with aclosing(self._source), aclosing(self._frames):
+            with suppress(ClientGone):
+                await unless_gone(receive, self.stream_response(send))

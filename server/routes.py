@@ -1,0 +1,174 @@
+"""The endpoints: each parses, calls and shapes; what it works with is on the app's state."""
+
+import time
+from collections.abc import AsyncGenerator
+from typing import cast
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.answers import NewWriter, chat_writers, completion_writers, events, whole_answer
+from server.chat import chat_tokens, prompt_tokens
+from server.disconnect import unless_gone
+from server.errors import invalid
+from server.generation import Part, run
+from server.jobs import Caller, Job, chat_job, check_model, completion_job
+from server.json_body import read_object
+from server.metrics import CONTENT_TYPE
+from server.prompts import check_vocabulary
+from server.responses import EventStream, JsonResponse
+from server.schemas import ChatBody, CompletionBody, DetokenizeBody, Generation, TokenizeBody
+from server.services import Services
+from server.strict_body import parse
+
+CHAT_PATH = "/v1/chat/completions"
+COMPLETIONS_PATH = "/v1/completions"
+
+router = APIRouter()
+
+
+def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+def _caller(request: Request, arrived: float) -> Caller:
+    return Caller(arrived=arrived, tenant=getattr(request.state, "tenant", ""))
+
+
+@router.post(CHAT_PATH)
+async def chat_completions(request: Request) -> Response:
+    """Continue a conversation."""
+    services, arrived = _services(request), time.monotonic()
+    raw = await read_object(request, services.limits)
+    _check_message_count(raw, services.limits.messages)
+    body = parse(ChatBody, raw)
+    job = await chat_job(services, body, _caller(request, arrived))
+    return await _answer(request, body, job, chat_writers(job, services.tokenizer.texts))
+
+
+@router.post(COMPLETIONS_PATH)
+async def completions(request: Request) -> Response:
+    """Continue a text."""
+    services, arrived = _services(request), time.monotonic()
+    body = parse(CompletionBody, await read_object(request, services.limits))
+    job = await completion_job(services, body, _caller(request, arrived))
+    writers = completion_writers(job, services.tokenizer.texts, echo=body.echo)
+    return await _answer(request, body, job, writers)
+
+
+def _check_message_count(raw: dict[str, object], limit: int) -> None:
+    messages = raw.get("messages")
+    if isinstance(messages, list) and len(messages) > limit:
+        raise invalid(f"'messages' holds {len(messages)}, at most {limit} are taken", "messages")
+
+
+async def _answer(request: Request, body: Generation, job: Job, new_writer: NewWriter) -> Response:
+    request.state.choice = job.choice
+    parts = run(_services(request), job)
+    if not body.stream:
+        return JsonResponse(
+            await unless_gone(request.receive, whole_answer(job, parts, new_writer))
+        )
+    # Awaited before the headers leave, so that an early failure still has its status.
+    first = await _first(request, parts)
+    frames = events(job, first, parts, new_writer, include_usage=body.include_usage)
+    return EventStream(frames, source=parts)
+
+
+async def _first(request: Request, parts: AsyncGenerator[Part]) -> Part:
+    async def advance() -> Part:
+        return await anext(parts)
+
+    try:
+        return await unless_gone(request.receive, advance())
+    except BaseException:
+        await parts.aclose()
+        raise
+
+
+@router.get("/v1/models")
+async def models(request: Request) -> Response:
+    """List the names under which the model is served."""
+    services = _services(request)
+    return JsonResponse(
+        {"object": "list", "data": [_model(services, name) for name in services.model_names]}
+    )
+
+
+@router.get("/v1/models/{name:path}")
+async def model(request: Request) -> Response:
+    """Describe the model."""
+    services, name = _services(request), str(request.path_params["name"])
+    check_model(services, name)
+    return JsonResponse(_model(services, name))
+
+
+def _model(services: Services, name: str) -> dict[str, str | int | None]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": services.started,
+        "owned_by": "stride",
+        "root": services.model_names[0],
+        "max_model_len": services.context_limit,
+    }
+
+
+@router.api_route("/health", methods=["GET", "HEAD"])
+async def health() -> Response:
+    """Say that this process lives."""
+    return JsonResponse({"status": "ok"})
+
+
+@router.api_route("/ready", methods=["GET", "HEAD"])
+async def ready(request: Request) -> Response:
+    """Say whether a request would be answered now, and if not, why."""
+    reason = _services(request).reason_not_ready
+    if reason is None:
+        return JsonResponse({"status": "ready"})
+    return JsonResponse({"status": "not ready", "reason": reason}, status_code=503)
+
+
+@router.get("/metrics")
+async def metrics(request: Request) -> Response:
+    """Show the counters to Prometheus."""
+    return Response(_services(request).metrics.render(), media_type=CONTENT_TYPE)
+
+
+@router.get("/version")
+async def version(request: Request) -> Response:
+    """Say which release this is."""
+    return JsonResponse({"version": _services(request).version})
+
+
+@router.post("/tokenize")
+async def tokenize(request: Request) -> Response:
+    """Show the ids that the model sees for a prompt or a conversation."""
+    services = _services(request)
+    raw = await read_object(request, services.limits)
+    _check_message_count(raw, services.limits.messages)
+    body = parse(TokenizeBody, raw)
+    _check_optional_model(services, body.model)
+    if body.messages is not None:
+        tokens = await chat_tokens(services.tokenizer, body.messages)
+    else:
+        tokens = await prompt_tokens(services.tokenizer, body.prompt or "")
+    return JsonResponse(
+        {"tokens": tokens, "count": len(tokens), "max_model_len": services.context_limit}
+    )
+
+
+@router.post("/detokenize")
+async def detokenize(request: Request) -> Response:
+    """Show the text of token ids."""
+    services = _services(request)
+    body = parse(DetokenizeBody, await read_object(request, services.limits))
+    _check_optional_model(services, body.model)
+    check_vocabulary(body.tokens, services.tokenizer.size, "tokens")
+    return JsonResponse({"prompt": services.tokenizer.decode(body.tokens)})
+
+
+def _check_optional_model(services: Services, name: str | None) -> None:
+    if name is not None:
+        check_model(services, name)

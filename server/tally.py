@@ -1,0 +1,86 @@
+"""What has happened to one request so far, added up from the engine's outputs."""
+
+import time
+from dataclasses import dataclass, field
+
+from decoding.request import FinishReason, Output
+
+
+@dataclass
+class ChoiceTally:
+    """One choice: how many tokens, since when, until when."""
+
+    tokens: int = 0
+    first_at: float = 0.0
+    last_at: float = 0.0
+    finish_reason: FinishReason | None = None
+
+    @property
+    def seconds_per_token(self) -> float | None:
+        """Time between tokens after the first, or None when there was no second."""
+        return (self.last_at - self.first_at) / (self.tokens - 1) if self.tokens > 1 else None
+
+
+@dataclass
+class Tally:
+    """All choices of one request. Times are monotonic."""
+
+    arrived: float
+    prompt_tokens: int
+    cached_tokens: int = 0
+    steps: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    choices: dict[int, ChoiceTally] = field(default_factory=dict)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all answers, drafts not counted."""
+        return sum(choice.tokens for choice in self.choices.values())
+
+    @property
+    def steps_saved(self) -> int:
+        """Forward passes that plain decoding would have needed beyond those made."""
+        return self.completion_tokens - self.steps
+
+    @property
+    def first_token_seconds(self) -> float | None:
+        """From arrival to the first token, or None before it."""
+        times = [choice.first_at for choice in self.choices.values() if choice.tokens]
+        return min(times) - self.arrived if times else None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed after the first token, of all choices together; 0 when there was no second."""
+        going = [choice for choice in self.choices.values() if choice.tokens]
+        if not going:
+            return 0.0
+        seconds = max(c.last_at for c in going) - min(c.first_at for c in going)
+        return (self.completion_tokens - 1) / seconds if seconds > 0 else 0.0
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Of the first choice, which stands for the request in the metrics."""
+        return self.choices[0].finish_reason if 0 in self.choices else None
+
+    def add(self, index: int, output: Output) -> float | None:
+        """Count what a step added to a choice; returns the seconds since its last tokens."""
+        now = time.monotonic()
+        choice = self.choices.setdefault(index, ChoiceTally())
+        choice.finish_reason = output.finish_reason or choice.finish_reason
+        self.cached_tokens += output.cached_tokens or 0
+        self.steps += output.steps
+        self.drafted += output.drafted
+        self.accepted += output.accepted
+        return self._advance(choice, len(output.tokens), now)
+
+    @staticmethod
+    def _advance(choice: ChoiceTally, num_tokens: int, now: float) -> float | None:
+        if not num_tokens:
+            return None
+        gap = now - choice.last_at if choice.tokens else None
+        if gap is None:
+            choice.first_at = now
+        choice.tokens += num_tokens
+        choice.last_at = now
+        return gap

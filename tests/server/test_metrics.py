@@ -1,0 +1,142 @@
+"""What /metrics shows: present from the start, equal to what clients saw, closed label sets."""
+
+import re
+from collections.abc import Callable
+
+import httpx
+import pytest
+from asking import ask
+from fakes import MODEL, FakeEngine, dying, said
+from fastapi import FastAPI
+from prometheus_client.parser import text_string_to_metric_families
+
+from decoding.report import StepReport
+from server.engine_client import Load
+from server.metrics import Metrics
+
+Metric = Callable[..., float]
+MINE = {"model": MODEL, "strategy": "autoregressive"}
+DOCUMENTED = [
+    *("requests_total", "requests_rejected_total", "requests_cancelled_total"),
+    *("requests_running", "requests_waiting", "time_to_first_token_seconds_count"),
+    *("inter_token_latency_seconds_count", "time_per_output_token_seconds_count"),
+    *("request_duration_seconds_count", "queue_time_seconds_count", "prompt_tokens_total"),
+    *("generation_tokens_total", "discarded_tokens_total", "decode_steps_total", "drafts_total"),
+    *("draft_tokens_total", "accepted_tokens_total", "accepted_tokens_per_step_count"),
+    *("steps_saved_total", "batch_size_count", "step_duration_seconds_count"),
+    *("kv_cache_usage_ratio", "prefix_cache_queries_tokens_total"),
+    *("prefix_cache_hits_tokens_total", "preemptions_total", "ready", "bit_exact", "build_info"),
+]
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_metric_is_there_at_a_cold_start(
+    app: FastAPI, engine: FakeEngine, metrics: Metrics, name: str
+) -> None:
+    engine.info, engine.ready = None, False
+    text = metrics.render().decode()
+    value = "1.0" if name == "build_info" else "0.0"
+    assert re.search(rf"^stride_{name}({{.*}})? {re.escape(value)}$", text, re.MULTILINE)
+
+
+async def test_counters_equal_what_the_client_saw(
+    http: httpx.AsyncClient, engine: FakeEngine, metric: Metric
+) -> None:
+    prompt_tokens = completion_tokens = model_steps = 0
+    for number in range(3):
+        content = (await ask(http, n=number + 1)).json()
+        prompt_tokens += content["usage"]["prompt_tokens"]
+        completion_tokens += content["usage"]["completion_tokens"]
+        model_steps += content["decoding"]["model_steps"]
+    outcome = {**MINE, "endpoint": "chat", "status": "200", "finish_reason": "stop"}
+    assert metric("stride_requests_total", **outcome) == 3
+    assert metric("stride_prompt_tokens_total", **MINE) == prompt_tokens
+    assert metric("stride_generation_tokens_total", **MINE) == completion_tokens
+    assert metric("stride_decode_steps_total", **MINE) == model_steps
+    assert metric("stride_steps_saved_total", **MINE) == completion_tokens - model_steps
+    assert metric("stride_accepted_tokens_total", **MINE) == 9 * 6
+    assert metric("stride_time_to_first_token_seconds_count", **MINE) == 3
+    assert metric("stride_request_duration_seconds_count", **MINE) == 3
+    assert metric("stride_time_per_output_token_seconds_count", **MINE) == 6
+    assert metric("stride_inter_token_latency_seconds_count", **MINE) == 6
+    assert metric("stride_accepted_tokens_per_step_sum", **MINE) == completion_tokens
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
+async def test_a_failure_is_counted_with_its_status(
+    http: httpx.AsyncClient, engine: FakeEngine, metric: Metric, streamed: bool
+) -> None:
+    engine.script = dying("Hel")
+    await ask(http, stream=streamed)
+    outcome = {**MINE, "endpoint": "chat", "status": "503", "finish_reason": "error"}
+    assert metric("stride_requests_total", **outcome) == 1
+
+
+async def test_a_refusal_is_counted_once(http: httpx.AsyncClient, metric: Metric) -> None:
+    await ask(http, n=0)
+    labels = {"model": MODEL, "strategy": "none", "endpoint": "chat", "finish_reason": "none"}
+    assert metric("stride_requests_total", status="400", **labels) == 1
+    assert metric("stride_requests_rejected_total", reason="invalid") == 1
+
+
+async def test_clients_cannot_add_series(http: httpx.AsyncClient, metrics: Metrics) -> None:
+    await ask(http, model="first")
+    before = metrics.render().count(b"\n")
+    for number in range(20):
+        await ask(http, model=f"model-{number}")
+        await http.get(f"/path-{number}")
+        await ask(http, decoding={"strategy": f"strategy-{number}"})
+    # Only the 400 of the unknown strategies is new, beside the 404 of the models.
+    assert metrics.render().count(b"\n") <= before + 2
+
+
+async def test_engine_state_is_read_when_asked(
+    app: FastAPI, engine: FakeEngine, metric: Metric
+) -> None:
+    engine.load = Load(running=3, waiting=2, cache_usage=0.5)
+    assert metric("stride_requests_running") == 3
+    assert metric("stride_requests_waiting") == 2
+    assert metric("stride_kv_cache_usage_ratio") == 0.5
+    assert metric("stride_ready") == metric("stride_bit_exact") == 1
+    engine.ready = False
+    assert metric("stride_ready") == 0
+
+
+def test_steps_are_counted(metrics: Metrics, metric: Metric) -> None:
+    report = StepReport(
+        outputs=[], sequences=4, seconds=0.02, prefix_queries=100, prefix_hits=64, preemptions=1
+    )
+    metrics.observe_step(report)
+    assert metric("stride_batch_size_sum") == 4
+    assert metric("stride_step_duration_seconds_sum") == 0.02
+    assert metric("stride_prefix_cache_queries_tokens_total") == 100
+    assert metric("stride_prefix_cache_hits_tokens_total") == 64
+    assert metric("stride_preemptions_total") == 1
+
+
+async def test_vllm_names_show_our_values(
+    http: httpx.AsyncClient, engine: FakeEngine, metrics: Metrics, metric: Metric
+) -> None:
+    await ask(http)
+    engine.script = said("x", finish="length")
+    await ask(http, "completions")
+    await ask(http, n=0)
+    text = (await http.get("/metrics")).text
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name.startswith("vllm:")
+    }
+    labels = ("0", MODEL)
+    generated = metric("stride_generation_tokens_total", **MINE)
+    assert samples["vllm:generation_tokens_total", *labels] == generated == 12
+    assert samples["vllm:e2e_request_latency_seconds_count", *labels] == 2
+    assert samples["vllm:num_requests_running", *labels] == 0
+    assert samples["vllm:request_success_total", "0", "stop", MODEL] == 1
+    assert samples["vllm:request_success_total", "0", "length", MODEL] == 1
+
+
+async def test_metrics_are_in_prometheus_text_format(http: httpx.AsyncClient) -> None:
+    response = await http.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
