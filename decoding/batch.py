@@ -13,16 +13,8 @@ from time import perf_counter
 from decoding.attention import Segment
 from decoding.cache import BlockPool
 from decoding.draft import Draft
+from decoding.options import Limits
 from decoding.sequence import Sequence
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much the engine takes on at once."""
-
-    step_tokens: int = 512  # rows of one forward, drafts included
-    running: int = 64  # sequences in one forward
-    prefix_cache: bool = True
 
 
 @dataclass(frozen=True, slots=True)

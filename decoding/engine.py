@@ -4,6 +4,7 @@ A step decides who computes what, runs it, and accounts for what came out. An er
 sequence (its strategy, its sampling, its text) ends that sequence alone.
 """
 
+from collections.abc import Callable
 from time import perf_counter
 
 import torch
@@ -11,9 +12,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from decoding import strategies
-from decoding.batch import Batcher, Limits, Turn
+from decoding.batch import Batcher, Turn
 from decoding.cache import BlockPool, BlockTable
-from decoding.draft import Verdict
+from decoding.draft import Strategy, Verdict
+from decoding.options import Limits
 from decoding.report import StepReport
 from decoding.request import Output, Request
 from decoding.runner import BLOCK_SIZE, Runner
@@ -54,15 +56,15 @@ class Engine:
         """Whether a step would do anything."""
         return bool(self._batcher.running or self._batcher.waiting)
 
-    def add(self, request: Request) -> None:
-        """Queue a request.
+    def add(self, request: Request, decode: Callable[[Sequence], Strategy] | None = None) -> None:
+        """Queue a request, to be decoded by the strategy it names or by ``decode``.
 
         Raises:
             ValueError: it can never be served as it stands: no prompt, too long, bad token ids.
             OptionError: its strategy or an option does not exist.
         """
         self._check(request)
-        decode = strategies.decoder(request.strategy, request.options)
+        decode = decode or strategies.decoder(request.strategy, request.options)
         for index in range(request.n):
             text = self._tokenizer and TextStream(
                 self._tokenizer, request.prompt, request.stopping.stop

@@ -26,6 +26,7 @@ CANDIDATES = (
     Shapes(rows=32, product=32),
 )
 _WIDE = 16_384
+_ROOM = 512  # slots the trials use
 _PROMPT, _ANSWER = 142, 8
 _CHUNKINGS = ((1.0,), (0.22, 0.27, 0.7, 1.0), (0.05, 0.5, 0.93, 1.0))  # as shares of the tokens
 _COMPANIES = ((), (1,), (3, 1), (17, 2, 40), (1,) * 7, (130,))  # rows of other sequences beside
@@ -42,12 +43,12 @@ class Exactness(NamedTuple):
 def check(runner: Runner) -> Exactness:
     """Try the candidates on the runner's model and leave it with the shapes that hold, if any.
 
-    Writes over the cache and leaves it empty.
+    Writes over the beginning of the cache and leaves it zero.
     """
     for shapes in CANDIDATES:
         runner.shapes = shapes
         held = all(_trials(runner))
-        runner.cache.zero_()
+        runner.cache[:, : BLOCK_SIZE + _ROOM].zero_()
         if held:
             return Exactness(True, shapes, "bit-exact here: self-check passed")
     runner.shapes = Shapes()
@@ -98,8 +99,8 @@ class _Text:
     """Random tokens in slots of their own, to be computed in different ways."""
 
     def __init__(self, runner: Runner) -> None:
-        room = (runner.num_blocks - 1) * BLOCK_SIZE
-        share = min(1.0, runner.context_length / (_PROMPT + _ANSWER), room / 512)
+        room = min(_ROOM, (runner.num_blocks - 1) * BLOCK_SIZE)
+        share = min(1.0, runner.context_length / (_PROMPT + _ANSWER), room / _ROOM)
         self.prompt = int(share * _PROMPT)
         self.length = self.prompt + _ANSWER
         self._runner = runner

@@ -1,10 +1,8 @@
 """From a directory with a model to a checked engine, and the facts about it."""
 
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
 
 import psutil
 import torch
@@ -12,29 +10,15 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
 
 from decoding import exactness, strategies
-from decoding.batch import Limits
 from decoding.engine import Engine
 from decoding.exactness import Exactness
+from decoding.options import DTypeName, LoadOptions
 from decoding.report import EngineInfo
 from decoding.runner import BLOCK_SIZE, CacheGeometry, Runner, load_model
 
-DTypeName = Literal["auto", "bf16", "fp32"]
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _MOST_CACHE_TOKENS = 65_536
 _CACHE_SHARE = {"cpu": 0.15, "cuda": 0.8}  # of the memory that is free once the model is loaded
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How to load; zeros mean: choose well."""
-
-    dtype: DTypeName = "auto"
-    device: str = "auto"
-    threads: int = 0
-    cache_tokens: int = 0
-    context_length: int = 0
-    self_check: bool = True
-    limits: Limits = field(default_factory=Limits)
 
 
 def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engine, EngineInfo]:

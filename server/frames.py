@@ -7,11 +7,21 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from msgspec import Struct
 
+from decoding.options import LoadOptions
 from decoding.report import EngineInfo, StepReport
 from decoding.request import Request
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 _LENGTH = struct.Struct("!I")
+
+
+class Load(Struct, tag="load"):
+    """API to worker, first: serve the model in this directory."""
+
+    directory: str
+    name: str
+    options: LoadOptions
+    log_level: str = "info"
 
 
 class Submit(Struct, tag="submit"):
@@ -44,7 +54,7 @@ class Failed(Struct, tag="failed"):
     message: str
 
 
-ToWorker = Submit | Abort
+ToWorker = Load | Submit | Abort
 FromWorker = Ready | Stepped | Failed
 _encoder = msgspec.msgpack.Encoder()
 

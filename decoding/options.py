@@ -1,0 +1,27 @@
+"""How to load a model and how much to take on: plain values, no torch."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+DTypeName = Literal["auto", "bf16", "fp32"]
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """How much the engine takes on at once."""
+
+    step_tokens: int = 512  # rows of one forward, drafts included
+    running: int = 64  # sequences in one forward
+    prefix_cache: bool = True
+
+
+class LoadOptions(Struct, frozen=True, kw_only=True):
+    """How to load a model; "auto" and zero mean: choose well."""
+
+    dtype: DTypeName = "auto"
+    device: str = "auto"
+    threads: int = 0
+    cache_tokens: int = 0
+    context_length: int = 0
+    self_check: bool = True
+    limits: Limits = Limits()

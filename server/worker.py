@@ -1,0 +1,205 @@
+"""The API process's side of a worker: start it, feed it, route what it sends back.
+
+Nothing here blocks the event loop: frames are read by one task, and every request waits on a queue
+of its own.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncGenerator, Callable
+
+from decoding.report import EngineInfo, StepReport
+from decoding.request import Output, Request
+from server.engine_client import EngineDied
+from server.engine_client import Load as EngineLoad
+from server.frames import (
+    Abort,
+    Failed,
+    FrameError,
+    FrameReader,
+    FromWorker,
+    Load,
+    Ready,
+    Stepped,
+    Submit,
+    ToWorker,
+    encode,
+)
+
+logger = logging.getLogger(__name__)
+_PROGRAM = "server.engine_process"  # by name: importing it would load torch here
+_READ_BYTES = 1 << 18
+_SECONDS_WITHOUT_STEP = 60.0
+_SECONDS_TO_STOP = 5.0
+
+
+class EngineFailed(RuntimeError):
+    """The engine could not be loaded; the message says why."""
+
+
+class Worker:
+    """An engine in a process of its own.
+
+    ``on_step`` is called with the report of every step, before its outputs are handed on.
+    """
+
+    def __init__(self, load: Load, on_step: Callable[[StepReport], None] = lambda report: None):
+        self._load_frame = load
+        self._on_step = on_step
+        self._info: EngineInfo | None = None
+        self._load = EngineLoad()
+        self._streams: dict[str, asyncio.Queue[Output | None]] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._receiving: asyncio.Task[None] | None = None
+        self._started: asyncio.Future[EngineInfo] | None = None
+        self._last_step = 0.0
+
+    # --- what it is ---
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """The facts of the loaded engine; None until it is loaded."""
+        return self._info
+
+    @property
+    def load(self) -> EngineLoad:
+        """How busy the engine was after its last step."""
+        return self._load
+
+    @property
+    def ready(self) -> bool:
+        """Whether the engine is loaded, alive and, if it has work, makes progress."""
+        if self._info is None or self._receiving is None or self._receiving.done():
+            return False
+        return not self._streams or self._now() - self._last_step < _SECONDS_WITHOUT_STEP
+
+    # --- its life ---
+
+    async def start(self) -> EngineInfo:
+        """Start the process and wait until its engine is loaded.
+
+        Raises:
+            EngineFailed: it could not be.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                _PROGRAM,
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                env=_environment(self._load_frame.options.threads),
+            )
+        reader, self._writer = await asyncio.open_unix_connection(sock=ours)
+        self._started = asyncio.get_running_loop().create_future()
+        self._receiving = asyncio.create_task(self._receive(reader))
+        self._send(self._load_frame)
+        return await self._started
+
+    async def stop(self) -> None:
+        """End the process: it stops when its socket closes, and is killed if it does not."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._process is not None and self._process.returncode is None:
+            try:
+                await asyncio.wait_for(self._process.wait(), _SECONDS_TO_STOP)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+        if self._receiving is not None:
+            await self._receiving
+
+    # --- its work ---
+
+    async def generate(self, request: Request) -> AsyncGenerator[Output]:
+        """Yield what every step adds to any choice, until all choices have a finish reason.
+
+        Closing the generator aborts the work.
+
+        Raises (while iterating):
+            EngineDied: the worker is gone.
+        """
+        if self._receiving is None or self._receiving.done():
+            raise EngineDied("the worker is not running")
+        if not self._streams:
+            self._last_step = self._now()
+        outputs = self._streams[request.id] = asyncio.Queue()
+        unfinished = request.n
+        self._send(Submit(request=request))
+        try:
+            while unfinished:
+                output = await outputs.get()
+                if output is None:
+                    raise EngineDied("the worker ended")
+                unfinished -= output.finish_reason is not None
+                yield output
+        finally:
+            del self._streams[request.id]
+            if unfinished:
+                self._send(Abort(request_id=request.id))
+
+    def _send(self, frame: ToWorker) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode(frame))
+
+    async def _receive(self, reader: asyncio.StreamReader) -> None:
+        """Handle frames until the worker ends, then tell everyone who waits for it."""
+        frames: FrameReader[FromWorker] = FrameReader(FromWorker)
+        try:
+            while received := await reader.read(_READ_BYTES):
+                for frame in frames.feed(received):
+                    self._handle(frame)
+        except (FrameError, ConnectionError) as error:
+            logger.error("lost the worker: %s", error)
+        finally:
+            self._ended()
+
+    def _handle(self, frame: FromWorker) -> None:
+        match frame:
+            case Stepped(report=report):
+                self._stepped(report)
+            case Ready(engine=info):
+                self._info = info
+                self._settle(info)
+            case Failed(message=message):
+                self._settle(EngineFailed(message))
+
+    def _stepped(self, report: StepReport) -> None:
+        self._last_step = self._now()
+        self._load = EngineLoad(report.running, report.waiting, report.cache_usage)
+        self._on_step(report)
+        for output in report.outputs:
+            if stream := self._streams.get(output.request_id):
+                stream.put_nowait(output)
+
+    def _ended(self) -> None:
+        self._settle(EngineFailed("the worker ended while it was loading"))
+        self._load = EngineLoad()
+        for stream in self._streams.values():
+            stream.put_nowait(None)
+
+    def _settle(self, outcome: EngineInfo | EngineFailed) -> None:
+        if self._started is None or self._started.done():
+            return
+        if isinstance(outcome, EngineFailed):
+            self._started.set_exception(outcome)
+        else:
+            self._started.set_result(outcome)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """One OpenMP pool of the right size, weights in huge pages, no second pool in the tokenizer."""
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "THP_MEM_ALLOC_ENABLE": "1"}
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    return environment
