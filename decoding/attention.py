@@ -24,7 +24,9 @@ from transformers import AttentionInterface
 
 NAME = "stride"
 _NULL_SLOT = 0
-_HARMLESS = {"dropout", "is_causal", "position_ids", "cache_position", "use_cache"}
+# Arguments that may be ignored: always, because they steer other parts of a model, or at one value.
+_HARMLESS = {"position_ids", "use_cache", "output_router_logits"}
+_NEUTRAL = {"dropout": 0.0, "is_causal": True, "output_attentions": False}
 
 Indices = NDArray[np.int64]
 
@@ -262,10 +264,13 @@ def attend(
     returns ``[1, rows, heads, head size]``.
 
     Raises:
-        UnsupportedAttention: the model passes an argument that would change the result.
+        UnsupportedAttention: the model asks for what would change the result, or a layer has
+            keys and values that the cache is not made for.
     """
-    _refuse(attention_mask, others)
+    _refuse(module, attention_mask, others)
     cache = plan.cache[int(module.layer_idx)]  # type: ignore[arg-type]
+    if not key.shape[1::2] == value.shape[1::2] == cache.shape[2:]:
+        raise UnsupportedAttention("its layers differ in the number or size of key-value heads")
     num_written = len(plan.written)
     both = torch.stack((key[0].transpose(0, 1), value[0].transpose(0, 1)), 1)
     cache.index_copy_(0, plan.written, both[:num_written])  # [rows, 2, key-value heads, head size]
@@ -314,12 +319,19 @@ def _scores_to_values(
     return scores.softmax(-1, dtype=torch.float32).to(query.dtype) @ value
 
 
-def _refuse(attention_mask: Tensor | None, others: dict[str, object]) -> None:
-    asked = {name for name, value in others.items() if value is not None} - _HARMLESS
+def _refuse(module: nn.Module, attention_mask: Tensor | None, others: dict[str, object]) -> None:
+    asked = {
+        name
+        for name, value in others.items()
+        if value is not None and name not in _HARMLESS
+        if name not in _NEUTRAL or value != _NEUTRAL[name]
+    }
     if attention_mask is not None:
         asked.add("attention_mask")
     if asked:
-        raise UnsupportedAttention(f"the model's attention asks for {', '.join(sorted(asked))}")
+        raise UnsupportedAttention(f"its attention asks for {', '.join(sorted(asked))}")
+    if not getattr(module, "is_causal", True):
+        raise UnsupportedAttention("its attention looks at later tokens too")
 
 
 AttentionInterface.register(NAME, attend)

@@ -13,8 +13,9 @@ from decoding import exactness, strategies
 from decoding.engine import Engine
 from decoding.exactness import Exactness
 from decoding.options import DTypeName, LoadOptions
+from decoding.probe import probed_runner
 from decoding.report import EngineInfo
-from decoding.runner import BLOCK_SIZE, CacheGeometry, Runner, load_model
+from decoding.runner import BLOCK_SIZE, CacheGeometry, load_model
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _MOST_CACHE_TOKENS = 65_536
@@ -33,7 +34,8 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
         torch.set_num_threads(options.threads)
     device = _device(options.device)
     model = load_model(directory, _dtype(options.dtype, device), device)
-    runner = Runner(model, _num_blocks(model, options), context_length=options.context_length)
+    num_blocks = _num_blocks(model, options)
+    runner = probed_runner(model, num_blocks, context_length=options.context_length)
     found = exactness.check(runner) if options.self_check else exactness.unchecked(runner)
     eos = _eos(directory)
     engine = Engine(runner, tokenizer=_tokenizer(directory), eos=eos, limits=options.limits)

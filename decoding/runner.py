@@ -11,13 +11,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 
 from decoding.attention import NAME, Segment, Shapes, make_plan
 from decoding.linear import ChunkSize, PackedLinear, pack_linear_layers
 
 BLOCK_SIZE = 16
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
+_CHANGING_ROTATIONS = {"dynamic", "longrope"}
 
 
 class UnsupportedModel(ValueError):
@@ -32,6 +39,7 @@ class Runner:
 
     Raises:
         UnsupportedModel: the architecture cannot be served exactly.
+        ValueError: ``context_length`` is more than the model can do.
     """
 
     def __init__(self, model: PreTrainedModel, num_blocks: int, *, context_length: int = 0) -> None:
@@ -46,6 +54,11 @@ class Runner:
         self.num_blocks = num_blocks
         geometry = CacheGeometry.of(model.config)
         self._groups = geometry.groups
+        if context_length > geometry.context_length:
+            raise ValueError(
+                f"a context of {context_length} tokens is too long for this model, which can be"
+                f" served with at most {geometry.context_length}"
+            )
         self.context_length: int = context_length or geometry.context_length
         self.vocabulary_size: int = model.get_output_embeddings().out_features
         # Zeros, not empty: masked keys are multiplied by zero and must be finite.
@@ -99,10 +112,9 @@ class Runner:
         self.cache.index_copy_(1, index[1], self.cache.index_select(1, index[0]))
 
     def _prepared(self, model: PreTrainedModel) -> PreTrainedModel:
-        try:
-            model.set_attn_implementation(NAME)
-        except ValueError as error:
-            raise UnsupportedModel(f"{type(model).__name__}: {error}") from error
+        model.set_attn_implementation(NAME)
+        if model.config.get_text_config()._attn_implementation != NAME:
+            raise UnsupportedModel(f"{type(model).__name__} does not let its attention be replaced")
         if model.device.type == "cpu":
             self.products = pack_linear_layers(model, self._chunk)
         return model.eval().requires_grad_(False)
@@ -155,12 +167,26 @@ class CacheGeometry(NamedTuple):
             kv_heads=kv_heads,
             groups=heads // kv_heads,
             head_size=getattr(text, "head_dim", None) or text.hidden_size // heads,
-            context_length=text.max_position_embeddings,
+            context_length=_rotation_limit(text),
         )
 
     def shape(self, slots: int) -> tuple[int, int, int, int, int]:
         """Of a cache with so many slots: layers, slots, keys and values, heads, head size."""
         return self.layers, slots, 2, self.kv_heads, self.head_size
+
+
+def _rotation_limit(text: PretrainedConfig) -> int:
+    """How many positions there are before the rotary embedding starts to change with the text.
+
+    Past them, the longest text of a forward would decide the rotation of all others, and cached
+    keys would have been rotated otherwise.
+    """
+    parameters = getattr(text, "rope_parameters", None) or {}
+    limits: list[int] = [text.max_position_embeddings]
+    for rope in (parameters, *(each for each in parameters.values() if isinstance(each, dict))):
+        if rope.get("rope_type") in _CHANGING_ROTATIONS:
+            limits.append(rope.get("original_max_position_embeddings", limits[0]))
+    return min(limits)
 
 
 def load_model(directory: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -175,7 +201,7 @@ def load_model(directory: Path, dtype: torch.dtype, device: torch.device) -> Pre
 
 
 def refuse_unsupported(config: PretrainedConfig) -> None:
-    """Check what a configuration tells about exactness.
+    """Check what a configuration tells about exactness; the rest is for ``decoding.probe``.
 
     Raises:
         UnsupportedModel: it has layers or attention this engine cannot serve exactly.
@@ -183,9 +209,27 @@ def refuse_unsupported(config: PretrainedConfig) -> None:
     name = (config.architectures or [config.model_type])[0]
     if config.is_encoder_decoder:
         raise UnsupportedModel(f"{name} is an encoder-decoder; only decoder-only models are served")
-    kinds = getattr(config.get_text_config(), "layer_types", None) or ()
+    _refuse_class(name, config)
+    text = config.get_text_config()
+    if getattr(text, "is_heterogeneous", False):
+        raise UnsupportedModel(f"{name} has layers of different shapes, the cache only one")
+    kinds = getattr(text, "layer_types", None) or ()
     if unknown := set(kinds) - _LAYER_TYPES:
         raise UnsupportedModel(
             f"{name} has {', '.join(sorted(unknown))} layers; only full and sliding-window"
             " attention can be verified exactly"
+        )
+
+
+def _refuse_class(name: str, config: PretrainedConfig) -> None:
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UnsupportedModel(f"{name} is not one of transformers' causal language models")
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    if model_class._is_stateful:
+        raise UnsupportedModel(
+            f"{name} keeps a recurrent state, which cannot be taken back when a draft is rejected"
+        )
+    if not model_class._supports_attention_backend:
+        raise UnsupportedModel(
+            f"{name} computes attention in its own code, which leaves no place for a paged cache"
         )
