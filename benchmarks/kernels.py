@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from decoding.linear import ChunkSize, PackedLinear
+from decoding.linear import PackedLinear
 
 # SmolLM2-135M's products, and wider ones from larger models.
 LAYERS = [(576, 960), (576, 576), (576, 3072), (1536, 576)]
@@ -25,10 +25,9 @@ Product = Callable[[Tensor], Tensor]
 def products(width: int, out_width: int, dtype: torch.dtype) -> dict[str, Product]:
     """The same random map, plain and packed."""
     linear = nn.Linear(width, out_width, bias=False, dtype=dtype).requires_grad_(False)
-    return {
-        "plain": lambda rows: F.linear(rows, linear.weight),
-        "packed": PackedLinear([linear], ChunkSize(1 << 30)),
-    }
+    packed = PackedLinear([linear])
+    packed.most_rows = 1 << 30
+    return {"plain": lambda rows: F.linear(rows, linear.weight), "packed": packed}
 
 
 def changing_counts(product: Product, width: int, dtype: torch.dtype) -> list[int]:

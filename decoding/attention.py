@@ -40,7 +40,6 @@ class Shapes(NamedTuple):
     one-row products, attention blocks of other sizes, short last blocks."""
 
     rows: int = 2  # the rows of a forward are padded to a multiple of this
-    product: int = 128  # most rows of a matrix product; a multiple of ``rows``
     tile: int = 32  # positions in a tile; a power of two
     keys: int = 64  # the keys of a tile are padded to a multiple of this; a multiple of ``tile``
     folded: int = 191  # most query rows of one key-value head in a call

@@ -1,13 +1,12 @@
 """Linear layers on a CPU, their weights laid out once for its matrix unit.
 
-``nn.Linear`` hands oneDNN a plain weight, which it rearranges in every call and for which it picks
-another order of summation past 32 rows (measured on AMX, 576 → 1536, bf16). The layout chosen here
-is a third faster for one token and gives a row the same bits beside up to 127 others; more rows
-than that are computed in chunks.
+``nn.Linear`` hands oneDNN a plain weight, which it rearranges in every call, and whose products sum
+in another order for few rows than for many. The layout chosen here is a third faster for one token
+and gives a row the same bits beside any number of others, up to a number of rows that depends on
+the shape: more rows than that are computed in chunks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeGuard
 
 import torch
@@ -17,22 +16,18 @@ _PACKABLE = (torch.bfloat16, torch.float32)
 _SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-@dataclass
-class ChunkSize:
-    """The most rows of one product, shared by all layers of a model."""
-
-    rows: int = 128
-
-
 class PackedLinear(nn.Module):
-    """The maps of one or more ``nn.Linear`` of equal input, their outputs side by side."""
+    """The maps of one or more ``nn.Linear`` of equal input, their outputs side by side.
+
+    A product has at most ``most_rows`` rows.
+    """
 
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, linears: Sequence[nn.Linear], chunk: ChunkSize) -> None:
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
         super().__init__()
-        self._chunk = chunk
+        self.most_rows = 128
         self.in_features = linears[0].in_features
         self.out_features = sum(linear.out_features for linear in linears)
         weight = torch.cat([linear.weight.detach() for linear in linears])
@@ -44,9 +39,9 @@ class PackedLinear(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map ``[..., rows, in_features]`` to ``[..., rows, out_features]``."""
-        if rows.shape[-2] <= self._chunk.rows:
+        if rows.shape[-2] <= self.most_rows:
             return self._product(rows)
-        return torch.cat([self._product(chunk) for chunk in rows.split(self._chunk.rows, -2)], -2)
+        return torch.cat([self._product(chunk) for chunk in rows.split(self.most_rows, -2)], -2)
 
     def _product(self, rows: Tensor) -> Tensor:
         output: Tensor = torch.ops.mkldnn._linear_pointwise(
@@ -92,7 +87,7 @@ class FusedPart(nn.Module):
         return self._fused.part(self._index, rows)
 
 
-def pack_linear_layers(model: nn.Module, chunk: ChunkSize) -> list[PackedLinear]:
+def pack_linear_layers(model: nn.Module) -> list[PackedLinear]:
     """Replace every plain linear layer of a CPU model, where this build of torch can.
 
     Returns the new layers.
@@ -104,20 +99,18 @@ def pack_linear_layers(model: nn.Module, chunk: ChunkSize) -> list[PackedLinear]
         linears = {name: m for name, m in parent.named_children() if _is_packable(m)}
         groups = [{n: linears.pop(n) for n in names if n in linears} for names in _SAME_INPUT]
         for group in [*groups, *({name: linear} for name, linear in linears.items())]:
-            packed += _replace(parent, group, chunk)
+            packed += _replace(parent, group)
     return packed
 
 
-def _replace(
-    parent: nn.Module, linears: dict[str, nn.Linear], chunk: ChunkSize
-) -> list[PackedLinear]:
+def _replace(parent: nn.Module, linears: dict[str, nn.Linear]) -> list[PackedLinear]:
     """Replace layers of one input by one product if they can share it, else each by its own."""
     shared = {(linear.in_features, linear.bias is None) for linear in linears.values()}
     if len(shared) > 1:
-        return [p for name, each in linears.items() for p in _replace(parent, {name: each}, chunk)]
+        return [p for name, each in linears.items() for p in _replace(parent, {name: each})]
     if not linears:
         return []
-    packed = PackedLinear(list(linears.values()), chunk)
+    packed = PackedLinear(list(linears.values()))
     if len(linears) == 1:
         setattr(parent, next(iter(linears)), packed)
         return [packed]

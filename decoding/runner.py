@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from decoding.attention import NAME, Segment, Shapes, make_plan
-from decoding.linear import ChunkSize, PackedLinear, pack_linear_layers
+from decoding.linear import PackedLinear, pack_linear_layers
 
 BLOCK_SIZE = 16
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -45,7 +45,6 @@ class Runner:
     def __init__(self, model: PreTrainedModel, num_blocks: int, *, context_length: int = 0) -> None:
         refuse_unsupported(model.config)
         self.num_parameters: int = model.num_parameters()
-        self._chunk = ChunkSize()
         self.products: list[PackedLinear] = []
         self.model = self._prepared(model)
         self.shapes = Shapes()
@@ -65,16 +64,6 @@ class Runner:
         self.cache = torch.zeros(
             geometry.shape(num_blocks * BLOCK_SIZE), dtype=self.dtype, device=self.device
         )
-
-    @property
-    def shapes(self) -> Shapes:
-        """The shapes forwards are computed in; what they change is bits, not results."""
-        return self._shapes
-
-    @shapes.setter
-    def shapes(self, shapes: Shapes) -> None:
-        self._shapes = shapes
-        self._chunk.rows = shapes.product
 
     @property
     def cache_bytes(self) -> int:
@@ -116,7 +105,7 @@ class Runner:
         if model.config.get_text_config()._attn_implementation != NAME:
             raise UnsupportedModel(f"{type(model).__name__} does not let its attention be replaced")
         if model.device.type == "cpu":
-            self.products = pack_linear_layers(model, self._chunk)
+            self.products = pack_linear_layers(model)
         return model.eval().requires_grad_(False)
 
     def _padded(self, rows: int) -> int:
