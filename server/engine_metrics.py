@@ -6,8 +6,8 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from decoding import strategies
 from server.engine_client import EngineClient
-from server.scheduler import STRATEGIES
 
 
 class EngineCollector(Collector):
@@ -36,7 +36,7 @@ class EngineCollector(Collector):
         labels = {
             "version": self._version,
             "torch": _torch_version(),
-            "strategies": ",".join(STRATEGIES),
+            "strategies": ",".join(strategies.names()),
             "model": self._model,
         }
         build = GaugeMetricFamily("stride_build_info", "What runs here", labels=list(labels))

@@ -10,12 +10,12 @@ from typing import TypeVar, get_args
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from decoding import strategies
 from decoding.report import StepReport
 from decoding.request import Output
 from server.engine_client import EngineClient
 from server.engine_metrics import EngineCollector
 from server.errors import RejectionReason
-from server.scheduler import STRATEGIES
 from server.tally import Tally
 from server.vllm_metrics import VllmAliases
 
@@ -47,7 +47,7 @@ _CANCEL_PHASES = ("queued", "prefill", "decode")
 class Metrics:
     """Everything that `/metrics` shows about one model."""
 
-    def __init__(self, model: str, strategies: Sequence[str] = tuple(STRATEGIES)) -> None:
+    def __init__(self, model: str) -> None:
         self.registry = CollectorRegistry()
         self._model = model
         self._by_strategy: list[Counter | Histogram] = []
@@ -55,7 +55,7 @@ class Metrics:
         self._define_requests()
         self._define_tokens()
         self._define_engine()
-        self._start_at_zero(strategies)
+        self._start_at_zero(strategies.names())
         self._aliases = VllmAliases(self.registry, model)
 
     def watch(self, engine: EngineClient) -> None:

@@ -3,21 +3,13 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from decoding import strategies
 from decoding.request import OptionValue
+from decoding.strategies import OptionError
 from server.engine_client import Load
 from server.errors import invalid, shorten
 
 AUTO = "auto"
-
-
-class Strategy(NamedTuple):
-    """What the scheduler knows of a strategy."""
-
-    lossless: bool  # whether its answers are those of plain decoding
-    options: frozenset[str] = frozenset()
-
-
-STRATEGIES: Mapping[str, Strategy] = {"autoregressive": Strategy(lossless=True)}
 
 
 class Choice(NamedTuple):
@@ -30,7 +22,7 @@ class Choice(NamedTuple):
     @property
     def lossless(self) -> bool:
         """Whether the answer is the one plain decoding gives."""
-        return STRATEGIES[self.strategy].lossless
+        return strategies.is_lossless(self.strategy)
 
 
 def choose(decoding: Mapping[str, OptionValue], load: Load) -> Choice:
@@ -41,23 +33,20 @@ def choose(decoding: Mapping[str, OptionValue], load: Load) -> Choice:
     """
     options = dict(decoding)
     asked = options.pop("strategy", AUTO)
-    if asked != AUTO and asked not in STRATEGIES:
-        valid = ", ".join([AUTO, *STRATEGIES])
+    if asked == AUTO:
+        strategy, reason = _automatic(load)
+    elif asked in strategies.names():
+        strategy, reason = str(asked), "the request asked for it"
+    else:
+        valid = ", ".join([AUTO, *strategies.names()])
         message = f"There is no strategy '{shorten(str(asked))}'; choose one of: {valid}"
         raise invalid(message, "decoding.strategy")
-    chosen, reason = _automatic(load) if asked == AUTO else (str(asked), "the request asked for it")
-    _check_options(chosen, options)
-    return Choice(chosen, options, reason)
+    try:
+        strategies.check(strategy, options)
+    except OptionError as error:
+        raise invalid(shorten(str(error)), f"decoding.{shorten(error.field)}") from error
+    return Choice(strategy, options, reason)
 
 
 def _automatic(load: Load) -> tuple[str, str]:
     return "autoregressive", "no other strategy is installed"
-
-
-def _check_options(strategy: str, options: Mapping[str, OptionValue]) -> None:
-    valid = STRATEGIES[strategy].options
-    for name in options:
-        if name not in valid:
-            known = f"it takes {', '.join(sorted(valid))}" if valid else "it takes none"
-            message = f"Strategy '{strategy}' has no option '{shorten(name)}': {known}"
-            raise invalid(message, f"decoding.{shorten(name)}")

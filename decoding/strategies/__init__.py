@@ -9,10 +9,13 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from decoding.draft import Strategy
 from decoding.request import OptionValue
-from decoding.sequence import Sequence
+
+if TYPE_CHECKING:
+    from decoding.sequence import Sequence
 
 
 class OptionError(ValueError):
@@ -38,7 +41,7 @@ def is_lossless(name: str) -> bool:
 
 def options(name: str) -> dict[str, inspect.Parameter]:
     """The options of a strategy with their types and defaults."""
-    parameters = inspect.signature(_module(name).decode, eval_str=True).parameters.values()
+    parameters = inspect.signature(_module(name).decode).parameters.values()
     return {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
@@ -58,7 +61,7 @@ def check(name: str, given: Mapping[str, OptionValue]) -> None:
         _check_type(option, known[option].annotation, value)
 
 
-def decoder(name: str, given: Mapping[str, OptionValue]) -> Callable[[Sequence], Strategy]:
+def decoder(name: str, given: Mapping[str, OptionValue]) -> Callable[["Sequence"], Strategy]:
     """The strategy with its options, ready to be handed a sequence.
 
     Raises:

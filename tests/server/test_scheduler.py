@@ -26,6 +26,6 @@ def test_an_unknown_strategy_is_refused_with_the_valid_ones() -> None:
 
 @pytest.mark.parametrize("strategy", ["auto", "autoregressive"])
 def test_an_unknown_option_is_named(strategy: str) -> None:
-    with pytest.raises(ApiError, match="has no option 'window'") as raised:
+    with pytest.raises(ApiError, match="autoregressive has no option 'window'") as raised:
         choose({"strategy": strategy, "window": 4}, Load())
     assert raised.value.param == "decoding.window"
