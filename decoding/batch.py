@@ -1,19 +1,19 @@
 """Who computes what in the next step: continuous batching over a bounded cache.
 
-Live sequences come first, in order of arrival; what is left of the step's token budget goes to
-waiting ones, as long as there are free blocks for all their tokens. When blocks run out, the latest
-arrival gives its own back and waits again: what it had computed is recomputed, or still found in
-the prefix cache.
+Live sequences come first, those that decode before those that still read their prompt; what is left
+of the step's token budget goes to waiting ones, as long as there are free blocks for all their
+tokens. When blocks run out, the latest arrival gives its own back and waits again: what it had
+computed is recomputed, or still found in the prefix cache.
 """
 
 from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 
-from decoding.attention import Segment
 from decoding.cache import BlockPool
 from decoding.draft import Draft
 from decoding.options import Limits
+from decoding.plan import Segment
 from decoding.sequence import Sequence
 
 
@@ -68,13 +68,15 @@ class Batcher:
         self.preemptions = self.prefix_queries = self.prefix_hits = 0
         turns: list[Turn] = []
         budget = self._limits.step_tokens
-        for seq in list(self.running):
+        # Those that only need their next token go first: no prompt, however long, stalls them.
+        order = sorted(self.running, key=lambda seq: seq.num_uncomputed > 1)
+        for others_left, seq in zip(range(len(order) - 1, -1, -1), order, strict=True):
             # NOTE: an earlier sequence may have preempted this one to make room for itself.
-            if budget and seq in self.running and (turn := self._turn(seq, budget)):
+            if budget and seq in self.running and (turn := self._turn(seq, budget, others_left)):
                 turns.append(turn)
                 budget -= turn.num_rows
         while budget and (admitted := self._admit()) is not None:
-            if turn := self._turn(admitted, budget):
+            if turn := self._turn(admitted, budget, 0):
                 turns.append(turn)
                 budget -= turn.num_rows
         return [turn for turn in turns if turn.seq in self.running]
@@ -88,14 +90,16 @@ class Batcher:
         self.waiting = deque(seq for seq in self.waiting if not seq.is_finished)
         return finished
 
-    def _turn(self, seq: Sequence, budget: int) -> Turn | None:
+    def _turn(self, seq: Sequence, budget: int, others_left: int) -> Turn | None:
+        """What it computes within the budget; a draft leaves a row for each of the others."""
         tokens = seq.tokens[seq.computed : seq.computed + budget]
         length = seq.computed + len(tokens)
         reaches_end = length == len(seq.tokens)
         draft = Draft()
         if reaches_end:
             # One token is emitted beside the accepted ones, so guess at most to the one before.
-            draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=budget - len(tokens))
+            nodes = budget - len(tokens) - others_left
+            draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=max(0, nodes))
         if seq.is_finished:  # drafting failed
             return None
         if not seq.table.reserve(length + len(draft.tokens)):
@@ -120,7 +124,8 @@ class Batcher:
         seq = next((seq for seq in self.waiting if self._may_start(seq)), None)
         if seq is None or len(self.running) >= self._limits.running:
             return None
-        if self._limits.prefix_cache and seq.request.prompt_logprobs is None:
+        looks_up = self._limits.prefix_cache and not seq.scores_prompt
+        if looks_up:
             seq.computed = seq.table.adopt_prefix(seq.tokens)
         if seq.table.blocks_missing(len(seq.tokens)) > self._pool.num_free:
             seq.preempt()
@@ -130,13 +135,11 @@ class Batcher:
         if seq.output.queue_seconds is None and not seq.num_answer:
             seq.output.queue_seconds = perf_counter() - seq.arrived
             seq.output.cached_tokens = seq.computed
-        self.prefix_queries += len(seq.tokens)
+        self.prefix_queries += len(seq.tokens) if looks_up else 0
         self.prefix_hits += seq.computed
         return seq
 
     def _may_start(self, seq: Sequence) -> bool:
         """Choices of one request wait until the first has computed the prompt they share."""
-        return not any(
-            other.request is seq.request and other.computed < other.num_prompt
-            for other in self.running
-        )
+        siblings = [other for other in self.running if other.request is seq.request]
+        return not siblings or any(other.computed >= other.num_prompt for other in siblings)

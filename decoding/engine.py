@@ -5,6 +5,7 @@ sequence (its strategy, its sampling, its text) ends that sequence alone.
 """
 
 from collections.abc import Callable
+from itertools import chain
 from time import perf_counter
 
 import torch
@@ -20,7 +21,7 @@ from decoding.report import StepReport
 from decoding.request import Output, Request
 from decoding.runner import BLOCK_SIZE, Runner
 from decoding.sampling import Row, choose
-from decoding.sequence import Sequence, failing_alone
+from decoding.sequence import Sequence, check_token_ids, failing_alone
 from decoding.text import TextStream
 from decoding.verify import accepted_path
 
@@ -65,13 +66,10 @@ class Engine:
         """
         self._check(request)
         decode = decode or strategies.decoder(request.strategy, request.options)
-        for index in range(request.n):
-            text = self._tokenizer and TextStream(
-                self._tokenizer, request.prompt, request.stopping.stop
-            )
-            seq = Sequence(request, index, BlockTable(self.pool, request.cache_salt), text)
+        choices = [self._sequence(request, index) for index in range(request.n)]
+        for seq in choices:
             seq.start(decode)
-            self._batcher.waiting.append(seq)
+        self._batcher.waiting.extend(choices)
 
     def abort(self, request_id: str) -> None:
         """Stop working on a request; no output follows. Unknown ids are ignored."""
@@ -97,8 +95,15 @@ class Engine:
             raise ValueError(
                 f"prompt and answer take {length} tokens, the context holds {self.context_length}"
             )
-        if any(not 0 <= token < self.runner.vocabulary_size for token in request.prompt):
-            raise ValueError(f"token ids must be in 0..{self.runner.vocabulary_size - 1}")
+        named = chain(request.prompt, request.stopping.stop_token_ids, request.sampling.logit_bias)
+        check_token_ids(named, self.runner.vocabulary_size)
+
+    def _sequence(self, request: Request, index: int) -> Sequence:
+        table = BlockTable(self.pool, request.cache_salt)
+        text = None
+        if self._tokenizer is not None:
+            text = TextStream(self._tokenizer, request.prompt, request.stopping.stop)
+        return Sequence(request, index, table, self.runner.vocabulary_size, text)
 
     # --- run ---
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decoding.attention import Segment, Shapes
 from decoding.linear import PackedLinear
+from decoding.plan import Segment, Shapes
 from decoding.runner import BLOCK_SIZE, Runner
 
 # Fastest first; after the defaults, coarser row counts for kernels that treat a remainder apart.

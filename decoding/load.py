@@ -7,15 +7,22 @@ from time import perf_counter
 import psutil
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+)
 
 from decoding import exactness, strategies
+from decoding.architecture import CacheGeometry, refuse_unsupported
 from decoding.engine import Engine
 from decoding.exactness import Exactness
 from decoding.options import DTypeName, LoadOptions
 from decoding.probe import probed_runner
 from decoding.report import EngineInfo
-from decoding.runner import BLOCK_SIZE, CacheGeometry, load_model
+from decoding.runner import BLOCK_SIZE
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _MOST_CACHE_TOKENS = 65_536
@@ -40,6 +47,17 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
     eos = _eos(directory)
     engine = Engine(runner, tokenizer=_tokenizer(directory), eos=eos, limits=options.limits)
     return engine, _info(engine, name, found, perf_counter() - started)
+
+
+def load_model(directory: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Load a model in Hugging Face layout.
+
+    Raises:
+        UnsupportedModel: the architecture cannot be served exactly.
+    """
+    refuse_unsupported(AutoConfig.from_pretrained(directory))
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, use_safetensors=True)
+    return model.to(device)
 
 
 def _info(engine: Engine, name: str, found: Exactness, seconds: float) -> EngineInfo:

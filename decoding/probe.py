@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from decoding.attention import Segment, UnsupportedAttention
-from decoding.runner import BLOCK_SIZE, CacheGeometry, Runner, UnsupportedModel
+from decoding.architecture import CacheGeometry, UnsupportedModel
+from decoding.attention import UnsupportedAttention
+from decoding.plan import Segment
+from decoding.runner import BLOCK_SIZE, Runner
 
 _TOKENS, _CHUNK, _COMPANY = 24, 16, 4
 _WINDOW = 7  # shorter than the chunk, so that every later token has lost sight of the first ones

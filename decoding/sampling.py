@@ -36,11 +36,12 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
     """The next token of every row; ``logits`` is ``[rows, vocabulary]`` in any float type.
 
     Raises:
-        ValueError: a row is not a distribution: it holds NaN or +inf, or nothing above −inf.
+        ValueError: a row is not a distribution: it holds NaN or +inf, or nothing above −inf,
+            once penalties, bias and bans are applied.
     """
-    if not logits.amax(-1).isfinite().all():
-        raise ValueError("the model's logits are not finite")
     adjusted = _adjusted(logits, rows)
+    if not adjusted.amax(-1).isfinite().all():
+        raise ValueError("the logits are not those of a distribution")
     tokens = adjusted.argmax(-1)
     drawn = [i for i, row in enumerate(rows) if row.sampling.temperature > 0]
     if drawn:
@@ -51,14 +52,17 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> list[int]:
 
 
 def log_probabilities(logits: Tensor, tokens: Sequence[int], top: int) -> list[TokenLogprob]:
-    """The model's own log-probabilities of ``tokens``, one a row, and of the ``top`` likeliest."""
+    """The model's own log-probabilities of ``tokens``, one a row, and of the ``top`` likeliest.
+
+    Ties go to the lower id, as a greedy choice does: it is the first of ``top``.
+    """
     logprobs = logits.float().log_softmax(-1)
-    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
-    # The stable sort of equal values keeps a greedy choice first among its ties.
-    best = _top_stable(logprobs, top)
+    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0]
+    best = _likeliest(logits, top)
+    listed = zip(best.tolist(), logprobs.gather(1, best).tolist(), strict=True)
     return [
-        TokenLogprob(token, logprob, tuple(alternatives))
-        for token, logprob, alternatives in zip(tokens, chosen, best, strict=True)
+        TokenLogprob(token, logprob, tuple(zip(*alternatives, strict=True)))
+        for token, logprob, alternatives in zip(tokens, chosen.tolist(), listed, strict=True)
     ]
 
 
@@ -80,14 +84,18 @@ def _mix(value: int) -> int:
     return value ^ (value >> 31)
 
 
-def _top_stable(logprobs: Tensor, top: int) -> list[list[tuple[int, float]]]:
+def _likeliest(logits: Tensor, top: int) -> Tensor:
+    """The ids of the ``top`` largest logits, largest first; of equal ones the lower id first."""
+    top = min(top, logits.shape[-1])
     if top == 0:
-        return [[] for _ in range(len(logprobs))]
-    values, tokens = logprobs.topk(top)
-    pairs = [
-        list(zip(t, v, strict=True)) for t, v in zip(tokens.tolist(), values.tolist(), strict=True)
-    ]
-    return [sorted(row, key=lambda pair: (-pair[1], pair[0])) for row in pairs]
+        return torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)
+    # topk takes any of the tokens that equal its last one, so look at all of them.
+    rows, tokens = (logits >= logits.topk(top).values[:, -1:]).nonzero(as_tuple=True)
+    order = logits[rows, tokens].sort(descending=True, stable=True).indices
+    order = order[rows[order].sort(stable=True).indices]  # by row, then value, then id
+    counts = rows.bincount(minlength=len(logits))
+    first_of_row = (counts.cumsum(0) - counts)[:, None]
+    return tokens[order][first_of_row + torch.arange(top, device=logits.device)]
 
 
 # --- what changes the logits before a choice -------------------------------------------------
@@ -144,6 +152,8 @@ def _penalise_repetition(logits: Tensor, seen: set[int], penalty: float) -> None
 def _draw(logits: Tensor, rows: Sequence[Row]) -> Tensor:
     """Draw a token a row by inverting the distribution function at the row's own random number."""
     temperatures = _column([row.sampling.temperature for row in rows], logits)
+    # Neither rounded to zero nor to infinity: both would make NaN.
+    temperatures.clamp_(torch.finfo(logits.dtype).tiny, torch.finfo(logits.dtype).max)
     # Measured from the row's maximum, so that no temperature can overflow it.
     scaled = (logits - logits.amax(-1, keepdim=True)) / temperatures
     filtered = _filtered(scaled, [row.sampling for row in rows])

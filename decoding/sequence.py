@@ -1,7 +1,7 @@
 """A request in progress: one of its choices, from the waiting line to the last token."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -24,10 +24,16 @@ class Sequence:
     """
 
     def __init__(
-        self, request: Request, index: int, table: BlockTable, text: TextStream | None = None
+        self,
+        request: Request,
+        index: int,
+        table: BlockTable,
+        vocabulary_size: int,
+        text: TextStream | None = None,
     ) -> None:
         self.request = request
         self.index = index
+        self.vocabulary_size = vocabulary_size
         self.tokens = list(request.prompt)
         self.computed = 0
         self.table = table
@@ -86,7 +92,9 @@ class Sequence:
         """The strategy's guess at what follows, as a trie; asked again only after a verdict."""
         if self._draft is None:
             with failing_alone(self):
-                self._draft = self._next_draft().merged()
+                draft = self._next_draft()
+                check_token_ids(draft.tokens, self.vocabulary_size)
+                self._draft = draft.merged()
         return self._draft or Draft()
 
     def _next_draft(self) -> Draft:
@@ -121,12 +129,14 @@ class Sequence:
 
     def extend(self, tokens: list[int], eos: tuple[int, ...]) -> int:
         """Commit tokens of the answer up to where it ends; returns how many."""
-        for count, token in enumerate(tokens, start=1):
+        before = len(self.tokens)
+        for token in tokens:
             self.tokens.append(token)
             self.finish_reason = self._reason_to_stop(token, eos)
             if self.is_finished:
-                return count
-        return len(tokens)
+                break
+        self.output.text = self._take_text()
+        return len(self.tokens) - before
 
     def _reason_to_stop(self, token: int, eos: tuple[int, ...]) -> FinishReason | None:
         stopping = self.request.stopping
@@ -138,6 +148,13 @@ class Sequence:
             if self._text.stopped:
                 return "stop"
         return "length" if self.num_remaining <= 0 else None
+
+    def _take_text(self) -> str:
+        if self._text is None:
+            return ""
+        if self.is_finished:
+            self._text.flush()
+        return self._text.take()
 
     def _ending(self, eos: tuple[int, ...]) -> set[int]:
         stopping = self.request.stopping
@@ -170,10 +187,6 @@ class Sequence:
         """The news since the last call."""
         news, self.output = self.output, Output(request_id=self.request.id, index=self.index)
         news.finish_reason = self.finish_reason
-        if self._text is not None:
-            if self.is_finished:
-                self._text.flush()
-            news.text = self._text.take()
         return news
 
     def end(self, reason: FinishReason) -> None:
@@ -200,6 +213,16 @@ class Sequence:
         if strategy is not None:
             with failing_alone(self):
                 strategy.close()
+
+
+def check_token_ids(tokens: Iterable[int], vocabulary_size: int) -> None:
+    """Check ids before they index anything.
+
+    Raises:
+        ValueError: one is not in the vocabulary.
+    """
+    if any(not 0 <= token < vocabulary_size for token in tokens):
+        raise ValueError(f"token ids must be in 0..{vocabulary_size - 1}")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 _CONTEXT = 6  # prompt tokens a decoder may look back at to place a space
+_UNFINISHED = "\ufffd"  # what the bytes of an unfinished character decode to
 
 
 class TextStream:
@@ -19,7 +20,7 @@ class TextStream:
         self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str] = ()
     ) -> None:
         self._tokenizer = tokenizer
-        self._decoder = DecodeStream(ids=list(prompt[-_CONTEXT:]), skip_special_tokens=True)
+        self._decoder = self._decoder_after(prompt[-_CONTEXT:])
         self._stop = tuple(stop)
         self._unfinished: list[int] = []  # tokens whose characters are not complete yet
         self._held = ""
@@ -29,7 +30,7 @@ class TextStream:
     def push(self, token: int, *, may_stop: bool = True) -> None:
         """Add a token; sets ``stopped`` when it completes a stop string."""
         self._unfinished.append(token)
-        text = self._decoder.step(self._tokenizer, token)
+        text = self._decode(token)
         if text is not None:
             self._unfinished.clear()
             self._add(text, may_stop)
@@ -46,15 +47,38 @@ class TextStream:
         text, self._ready = self._ready, ""
         return text
 
+    def _decode(self, token: int) -> str | None:
+        """The whole characters that ``token`` completes, if any."""
+        try:
+            text: str | None = self._decoder.step(self._tokenizer, token)
+        except Exception:  # bytes that are no character changed how those before them decode
+            text = self._tokenizer.decode(self._unfinished)
+            self._decoder = self._decoder_after(self._unfinished)
+        return text
+
+    def _decoder_after(self, tokens: Sequence[int]) -> DecodeStream:
+        """A decoder that goes on from ``tokens``, if they end with a whole character.
+
+        It would show them again otherwise.
+        """
+        ends_whole = not self._tokenizer.decode(tokens).endswith(_UNFINISHED)
+        return DecodeStream(ids=list(tokens) if ends_whole else [], skip_special_tokens=True)
+
     def _add(self, text: str, may_stop: bool) -> None:
+        decided = len(self._held)
         self._held += text
-        if may_stop and (found := [i for s in self._stop if (i := self._held.find(s)) >= 0]):
+        if may_stop and (found := self._stops_ending_after(decided)):
             self._held = self._held[: min(found)]
             self.stopped = True
             return
         safe = len(self._held) - self._undecided()
         self._ready += self._held[:safe]
         self._held = self._held[safe:]
+
+    def _stops_ending_after(self, decided: int) -> list[int]:
+        """Where stop strings begin that end past the first ``decided`` held characters."""
+        starts = (self._held.find(s, max(0, decided - len(s) + 1)) for s in self._stop)
+        return [start for start in starts if start >= 0]
 
     def _undecided(self) -> int:
         """Length of the longest ending that begins a stop string."""

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from decoding.attention import Segment
 from decoding.draft import Draft, Strategy
 from decoding.engine import Engine
 from decoding.options import Limits
+from decoding.plan import Segment
 from decoding.request import Request, Sampling, Stopping
 from decoding.runner import BLOCK_SIZE, Runner
 from decoding.sequence import Sequence

@@ -29,11 +29,12 @@ from transformers import (
     ViTConfig,
 )
 
+from decoding.architecture import UnsupportedModel, refuse_unsupported
 from decoding.attention import NAME, attend
 from decoding.load import load_engine
 from decoding.options import LoadOptions
 from decoding.probe import probed_runner
-from decoding.runner import Runner, UnsupportedModel, refuse_unsupported
+from decoding.runner import Runner
 from tests.decoding.tiny_models import FAMILIES, GROUPED, WINDOW, longrope, tiny_model
 
 BY_CONFIGURATION = [
