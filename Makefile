@@ -6,12 +6,12 @@ ARGS ?=
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format clean
+.PHONY: help install serve test lint format bench-plain clean
 
 help:  ## Show the targets
 	@echo "Usage: make TARGET [ARGS=\"…\"]"
 	@echo
-	@sed -n 's/^\([a-z][a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 15
 
 install: $(INSTALLED)  ## Create .venv and install Stride with its tools
 
@@ -29,6 +29,9 @@ lint: $(INSTALLED)  ## Check style, formatting and types
 format: $(INSTALLED)  ## Fix style and formatting
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+bench-plain: $(INSTALLED)  ## Measure plain decoding against transformers; ARGS="--write" keeps the results
+	$(VENV)/bin/python -m benchmarks.plain $(ARGS)
 
 clean:  ## Remove .venv and what tools leave behind
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,25 +1,29 @@
 """The worker process: an engine behind a socket. Started by ``server.worker``, never by hand.
 
 One thread: take what has arrived, compute a step, send what came of it. While there is nothing to
-compute it sleeps on the socket; when the socket closes, so does the process.
+compute it sleeps on the socket. When the socket closes the process ends, whatever it is doing.
 """
 
 import logging
+import os
 import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable
 from pathlib import Path
+from threading import Thread
+
+from transformers.utils import logging as transformers_logging
 
 from decoding.engine import Engine
 from decoding.load import load_engine
-from decoding.report import StepReport
 from decoding.request import Output, Request
-from decoding.runner import UnsupportedModel
 from server.frames import (
     Abort,
     Failed,
+    FrameError,
     FrameReader,
     FromWorker,
     Load,
@@ -32,6 +36,7 @@ from server.frames import (
 
 logger = logging.getLogger(__name__)
 _RECEIVE_BYTES = 1 << 20
+_LONGEST_REASON = 500  # characters
 
 
 class Channel:
@@ -45,66 +50,99 @@ class Channel:
         """Send a frame whole; waits while the API process is behind."""
         self._connection.sendall(encode(frame))
 
-    def receive(self, *, wait: bool) -> Iterator[ToWorker]:
-        """The frames that have arrived; with ``wait``, at least one chunk of bytes.
+    def receive(self, *, wait: bool) -> list[ToWorker]:
+        """The frames that have arrived; with ``wait``, at least one.
 
         Raises:
             EOFError: the API process is gone.
+            FrameError: it sent something else.
         """
-        while select.select([self._connection], [], [], None if wait else 0)[0]:
+        frames: list[ToWorker] = []
+        while select.select([self._connection], [], [], None if wait and not frames else 0)[0]:
             received = self._connection.recv(_RECEIVE_BYTES)
             if not received:
                 raise EOFError
-            wait = False
-            yield from self._reader.feed(received)
+            frames += self._reader.feed(received)
+        return frames
 
 
 def main(file_descriptor: int) -> int:
     """Load what the first frame says and serve it until the socket closes."""
-    # Ctrl-C reaches the whole process group; the API process decides when this one ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel = Channel(socket.socket(fileno=file_descriptor))
+    # A service manager signals every process; the API process decides when this one ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    connection = socket.socket(fileno=file_descriptor)
+    Thread(target=_end_with, args=[connection], daemon=True).start()
     try:
-        first = next(channel.receive(wait=True))
-        if isinstance(first, Load) and (engine := _load(first, channel)):
-            _serve(engine, channel)
-        return 1
+        return _work(Channel(connection))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return 0
+    except FrameError as error:
+        logger.error("lost the API process: %s", error)
+        return 1
+
+
+def _end_with(connection: socket.socket) -> None:
+    """End this process when the other side is gone, even amid loading or a step."""
+    poll = select.poll()
+    poll.register(connection, 0)  # a hang-up is reported without being asked for
+    poll.poll()
+    os._exit(0)
+
+
+def _work(channel: Channel) -> int:
+    first, *others = channel.receive(wait=True)
+    if not isinstance(first, Load):
+        raise FrameError("the first frame is not what to load")
+    if engine := _load(first, channel):
+        _serve(engine, channel, others)
+    return 1
 
 
 def _load(load: Load, channel: Channel) -> Engine | None:
     logging.basicConfig(level=load.log_level.upper(), format="stride worker: %(message)s")
+    transformers_logging.disable_progress_bar()
     try:
         engine, info = load_engine(Path(load.directory), load.name, load.options)
-    except (UnsupportedModel, OSError, ValueError, RuntimeError, MemoryError) as error:
-        channel.send(Failed(message=f"cannot serve {load.name}: {error}"))
+    except Exception as error:  # whatever transformers and torch make of a broken model
+        logger.debug("loading failed", exc_info=True)
+        channel.send(Failed(message=f"cannot serve {load.name}: {_in_one_line(error)}"))
         return None
     channel.send(Ready(engine=info))
     return engine
 
 
-def _serve(engine: Engine, channel: Channel) -> None:
+def _in_one_line(error: Exception) -> str:
+    is_for_users = isinstance(error, OSError | ValueError)
+    text = str(error) if is_for_users else f"{type(error).__name__}: {error}"
+    return textwrap.shorten(text, _LONGEST_REASON, placeholder=" …")
+
+
+def _serve(engine: Engine, channel: Channel, frames: Iterable[ToWorker]) -> None:
     while True:
-        for frame in channel.receive(wait=not engine.has_work):
+        refusals: list[Output] = []
+        for frame in frames:
             if isinstance(frame, Submit):
-                _add(engine, frame.request, channel)
+                refusals += _add(engine, frame.request)
             elif isinstance(frame, Abort):
                 engine.abort(frame.request_id)
-        if engine.has_work:
-            channel.send(Stepped(report=engine.step()))
+        report = engine.step()  # even without work: an abort leaves a load to be reported
+        report.outputs += refusals
+        channel.send(Stepped(report=report))
+        frames = channel.receive(wait=not engine.has_work)
 
 
-def _add(engine: Engine, request: Request, channel: Channel) -> None:
+def _add(engine: Engine, request: Request) -> list[Output]:
+    """Queue a request; what to answer if it cannot be."""
     try:
         engine.add(request)
     except Exception as error:  # one request never harms the others
         logger.error("request %s refused: %s", request.id, error)
-        outputs = [
+        return [
             Output(request_id=request.id, index=i, finish_reason="error", error=str(error))
             for i in range(request.n)
         ]
-        channel.send(Stepped(report=StepReport(outputs=outputs)))
+    return []
 
 
 if __name__ == "__main__":

@@ -64,8 +64,16 @@ class FrameError(ValueError):
 
 
 def encode(frame: ToWorker | FromWorker) -> bytes:
-    """The frame as it goes over the socket."""
-    payload = _encoder.encode(frame)
+    """The frame as it goes over the socket.
+
+    Raises:
+        FrameError: the other side would refuse it.
+    """
+    try:
+        payload = _encoder.encode(frame)
+    except UnicodeEncodeError as error:  # half a surrogate pair
+        raise FrameError(f"not a frame: {error}") from error
+    _check_length(len(payload))
     return _LENGTH.pack(len(payload)) + payload
 
 
@@ -83,19 +91,29 @@ class FrameReader(Generic[Frame]):
         self._decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(frame_type)
         self._buffer = bytearray()
 
-    def feed(self, received: bytes) -> Iterator[Frame]:
-        """Yield every frame that ``received`` completes."""
+    def feed(self, received: bytes) -> list[Frame]:
+        """Take what was received; returns the frames that it completes."""
         self._buffer += received
+        return list(self._complete_frames())
+
+    def _complete_frames(self) -> Iterator[Frame]:
         while len(self._buffer) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > MAX_FRAME_BYTES:
-                raise FrameError(f"a frame of {length} bytes is over {MAX_FRAME_BYTES}")
+            _check_length(length)
             end = _LENGTH.size + length
             if len(self._buffer) < end:
                 return
             payload = bytes(self._buffer[_LENGTH.size : end])
             del self._buffer[:end]
-            try:
-                yield self._decoder.decode(payload)
-            except msgspec.MsgspecError as error:
-                raise FrameError(f"a malformed frame: {error}") from error
+            yield self._decode(payload)
+
+    def _decode(self, payload: bytes) -> Frame:
+        try:
+            return self._decoder.decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise FrameError(f"a malformed frame: {error}") from error
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_FRAME_BYTES:
+        raise FrameError(f"a frame of {length} bytes is over {MAX_FRAME_BYTES}")

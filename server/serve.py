@@ -1,11 +1,14 @@
 """Runs the server: one worker with the engine, the HTTP app before it, a summary when it is up."""
 
 import asyncio
+import logging
+import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -28,18 +31,68 @@ _SECONDS_TO_DRAIN = 5
 def serve(settings: Settings, model: ModelFiles) -> int:
     """Serve until interrupted; returns the exit code."""
     started = time.monotonic()
+    logging.basicConfig(level=settings.log_level.upper(), format="stride: %(message)s")
     try:
-        listener = socket.create_server((settings.host, settings.port), reuse_port=False)
+        listener = _listen(settings)
     except OSError as error:
-        sys.stderr.write(
-            f"stride: cannot listen on {settings.host}:{settings.port}: {error.strerror}\n"
-        )
-        return 1
-    return _Service(settings, model, started).run(listener)
+        reason = str(error.strerror).partition(" (while")[0]  # the address follows, a second time
+        return _fail(f"cannot listen on {settings.host}:{settings.port}: {reason}")
+    with listener:
+        try:
+            tokenizer = _tokenizer(model)
+        except Exception as error:  # whatever transformers makes of a broken file
+            return _fail(
+                f"cannot read the tokenizer of {model.name}: {' '.join(str(error).split())}"
+            )
+        return _Service(settings, model, tokenizer, started).run(listener)
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"stride: {message}\n")
+    return 1
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host, settings.port), family=family)
+
+
+class _Server(uvicorn.Server):
+    """Lets answers finish when a signal ends it, for a while; a second signal ends them, too."""
+
+    def __init__(self, config: uvicorn.Config, worker: Worker) -> None:
+        super().__init__(config)
+        self._worker = worker
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Unlike uvicorn, which dies of the signal in the end, leave the exit code to us."""
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end, or stop waiting for it."""
+        if self.should_exit and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._worker.close)
+        self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for the answers in progress; those that take too long end with an error event."""
+        asyncio.get_running_loop().call_later(_SECONDS_TO_DRAIN, self._worker.close)
+        await super().shutdown(sockets)
 
 
 class _Service:
-    def __init__(self, settings: Settings, model: ModelFiles, started: float) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        model: ModelFiles,
+        tokenizer: PreTrainedTokenizerBase,
+        started: float,
+    ) -> None:
         self._settings = settings
         self._started = started
         self._failure: EngineFailed | None = None
@@ -47,30 +100,27 @@ class _Service:
         self._worker = Worker(_load(settings, model), metrics.observe_step)
         app = create_app(
             engine=self._worker,
-            tokenizer=_tokenizer(model),
+            tokenizer=tokenizer,
             model_names=list(filter(None, [settings.served_model_name, model.name])),
             metrics=metrics,
             api_keys=settings.accepted_keys(),
             limits=limits.Limits(n=settings.max_choices, body_bytes=settings.max_body_bytes),
             lifespan=self._lifespan,
         )
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=_SECONDS_TO_DRAIN,
-            )
+        config = uvicorn.Config(
+            app,
+            lifespan="on",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_SECONDS_TO_DRAIN + 1,  # for what no engine holds up
         )
+        self._server = _Server(config, self._worker)
 
     def run(self, listener: socket.socket) -> int:
-        with listener, suppress(KeyboardInterrupt):
-            self._server.run(sockets=[listener])
-        if self._failure is None:
-            return 0
-        sys.stderr.write(f"stride: {self._failure}\n")
-        return 1
+        self._server.run(sockets=[listener])
+        return 0 if self._failure is None else _fail(str(self._failure))
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -89,9 +139,14 @@ class _Service:
             self._failure = error
             self._server.should_exit = True
             return
-        url = f"http://{self._settings.host}:{self._settings.port}"
         ready_seconds = time.monotonic() - self._started
-        Console().print(summary(info, self._settings, url, ready_seconds), soft_wrap=True)
+        text = summary(info, self._settings, self._url, ready_seconds)
+        Console().print(text, soft_wrap=True)
+
+    @property
+    def _url(self) -> str:
+        host = self._settings.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
 
 
 def _load(settings: Settings, model: ModelFiles) -> Load:

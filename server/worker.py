@@ -7,6 +7,7 @@ of its own.
 import asyncio
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -18,7 +19,6 @@ from server.engine_client import Load as EngineLoad
 from server.frames import (
     Abort,
     Failed,
-    FrameError,
     FrameReader,
     FromWorker,
     Load,
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 _PROGRAM = "server.engine_process"  # by name: importing it would load torch here
 _READ_BYTES = 1 << 18
 _SECONDS_WITHOUT_STEP = 60.0
-_SECONDS_TO_STOP = 5.0
+_SECONDS_TO_STOP = 3.0
 
 
 class EngineFailed(RuntimeError):
@@ -57,6 +57,7 @@ class Worker:
         self._receiving: asyncio.Task[None] | None = None
         self._started: asyncio.Future[EngineInfo] | None = None
         self._last_step = 0.0
+        self._is_closed = False
 
     # --- what it is ---
 
@@ -73,7 +74,7 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether the engine is loaded, alive and, if it has work, makes progress."""
-        if self._info is None or self._receiving is None or self._receiving.done():
+        if self._info is None or self._is_closed:
             return False
         return not self._streams or self._now() - self._last_step < _SECONDS_WITHOUT_STEP
 
@@ -87,25 +88,37 @@ class Worker:
         """
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                _PROGRAM,
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-                env=_environment(self._load_frame.options.threads),
-            )
+            self._process = process = await self._spawn(theirs.fileno())
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._started = asyncio.get_running_loop().create_future()
-        self._receiving = asyncio.create_task(self._receive(reader))
+        self._receiving = asyncio.create_task(self._receive(reader, process))
         self._send(self._load_frame)
         return await self._started
 
-    async def stop(self) -> None:
-        """End the process: it stops when its socket closes, and is killed if it does not."""
+    async def _spawn(self, file_descriptor: int) -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                _PROGRAM,
+                str(file_descriptor),
+                pass_fds=[file_descriptor],
+                stdin=asyncio.subprocess.DEVNULL,
+                env=_environment(self._load_frame.options.threads),
+                process_group=0,  # Ctrl-C is for this process, which decides when that one ends
+            )
+        except OSError as error:
+            raise EngineFailed(f"the worker cannot be started: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the process, which ends it; requests in progress end with EngineDied."""
+        self._is_closed = True
         if self._writer is not None:
-            self._writer.close()
+            self._writer.transport.abort()
+
+    async def stop(self) -> None:
+        """End the process, which is killed if it does not let itself be ended."""
+        self.close()
         if self._process is not None and self._process.returncode is None:
             try:
                 await asyncio.wait_for(self._process.wait(), _SECONDS_TO_STOP)
@@ -125,14 +138,14 @@ class Worker:
         Raises (while iterating):
             EngineDied: the worker is gone.
         """
-        if self._receiving is None or self._receiving.done():
+        if self._receiving is None or self._is_closed:
             raise EngineDied("the worker is not running")
         if not self._streams:
             self._last_step = self._now()
         outputs = self._streams[request.id] = asyncio.Queue()
         unfinished = request.n
-        self._send(Submit(request=request))
         try:
+            self._send(Submit(request=request))
             while unfinished:
                 output = await outputs.get()
                 if output is None:
@@ -148,17 +161,21 @@ class Worker:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(encode(frame))
 
-    async def _receive(self, reader: asyncio.StreamReader) -> None:
+    async def _receive(
+        self, reader: asyncio.StreamReader, process: asyncio.subprocess.Process
+    ) -> None:
         """Handle frames until the worker ends, then tell everyone who waits for it."""
         frames: FrameReader[FromWorker] = FrameReader(FromWorker)
         try:
             while received := await reader.read(_READ_BYTES):
                 for frame in frames.feed(received):
                     self._handle(frame)
-        except (FrameError, ConnectionError) as error:
-            logger.error("lost the worker: %s", error)
+        except ConnectionError:
+            pass  # it ended before it had read all
+        except Exception:  # what it sent, or what was done with it: the worker is of no use now
+            logger.exception("cannot go on with the worker")
         finally:
-            self._ended()
+            await self._ended(process)
 
     def _handle(self, frame: FromWorker) -> None:
         match frame:
@@ -178,11 +195,16 @@ class Worker:
             if stream := self._streams.get(output.request_id):
                 stream.put_nowait(output)
 
-    def _ended(self) -> None:
-        self._settle(EngineFailed("the worker ended while it was loading"))
+    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+        was_expected = self._is_closed
+        self.close()
         self._load = EngineLoad()
         for stream in self._streams.values():
             stream.put_nowait(None)
+        status = await process.wait()
+        self._settle(EngineFailed(f"the worker ended while it was loading, {_cause(status)}"))
+        if self._info is not None and not was_expected:
+            logger.error("the worker ended, %s", _cause(status))
 
     def _settle(self, outcome: EngineInfo | EngineFailed) -> None:
         if self._started is None or self._started.done():
@@ -195,6 +217,12 @@ class Worker:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _cause(status: int) -> str:
+    if status < 0:
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exit status {status}"
 
 
 def _environment(threads: int) -> dict[str, str]:

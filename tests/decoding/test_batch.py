@@ -102,6 +102,24 @@ def test_any_load_is_served_within_the_budget_in_order_of_arrival(
     assert batch.pool.num_free == num_blocks - 1
 
 
+def test_a_draft_leaves_a_row_for_every_other_sequence() -> None:
+    batch = Batch(step_tokens=6)
+    for i in range(3):
+        batch.add(asking(prompt_of(2, i), max_tokens=20), drafting(*range(8)))
+    batch.step()
+    assert rows(batch.step()) == [(1, 3), (1, 0), (1, 0)]
+
+
+def test_decoding_goes_before_a_prompt_that_came_earlier() -> None:
+    batch = Batch(step_tokens=8)
+    long = batch.add(asking(prompt_of(40), max_tokens=2))
+    batch.step()
+    short = batch.add(asking(prompt_of(1, 1), max_tokens=5))
+    batch.batcher.waiting.remove(short)
+    batch.batcher.running.append(short)
+    assert [(t.seq, t.num_rows) for t in batch.step()] == [(short, 1), (long, 7)]
+
+
 def test_a_long_prompt_is_computed_in_chunks() -> None:
     batch = Batch(step_tokens=8)
     batch.add(asking(prompt_of(20), max_tokens=2))
