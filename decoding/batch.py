@@ -91,14 +91,14 @@ class Batcher:
         return finished
 
     def _turn(self, seq: Sequence, budget: int, others_left: int) -> Turn | None:
-        """What it computes within the budget; a draft leaves a row for each of the others."""
+        """What it computes within the budget; a draft leaves a row for everyone else."""
         tokens = seq.tokens[seq.computed : seq.computed + budget]
         length = seq.computed + len(tokens)
         reaches_end = length == len(seq.tokens)
         draft = Draft()
         if reaches_end:
             # One token is emitted beside the accepted ones, so guess at most to the one before.
-            nodes = budget - len(tokens) - others_left
+            nodes = budget - len(tokens) - others_left - len(self.waiting)
             draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=max(0, nodes))
         if seq.is_finished:  # drafting failed
             return None
