@@ -4,6 +4,8 @@ The only file that builds tensors for a forward. It knows tokens, positions and 
 of requests, strategies or sampling.
 """
 
+import math
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,10 +50,7 @@ class Runner:
             )
         self.context_length: int = context_length or geometry.context_length
         self.vocabulary_size: int = model.get_output_embeddings().out_features
-        # Zeros, not empty: masked keys are multiplied by zero and must be finite.
-        self.cache = torch.zeros(
-            geometry.shape(num_blocks * BLOCK_SIZE), dtype=self.dtype, device=self.device
-        )
+        self.cache = _zeros(geometry.shape(num_blocks * BLOCK_SIZE), self.dtype, self.device)
 
     @property
     def cache_bytes(self) -> int:
@@ -102,6 +101,15 @@ class Runner:
     def _row(self, values: np.ndarray, length: int) -> Tensor:
         padded = np.pad(values, (0, length - len(values)), mode="edge")
         return torch.from_numpy(padded)[None].to(self.device)
+
+
+def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros, because masked keys are multiplied by zero and must be finite."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # Pages of a fresh map are zero and take no memory before they are written.
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(pages, dtype=dtype).view(*shape)
 
 
 def _positions(segment: Segment) -> np.ndarray:
