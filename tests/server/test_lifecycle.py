@@ -1,0 +1,218 @@
+"""From the command to its exit code: what a terminal, a supervisor or a broken model does to it."""
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from server_process import (
+    ROOT,
+    ServerProcess,
+    command,
+    environment,
+    free_port,
+    running_server,
+    wait_for,
+)
+from tiny import CONTEXT, save_tiny_model
+
+pytestmark = pytest.mark.slow
+ENDS_IN = 20  # seconds; six on a quiet machine
+MODEL_OPTIONS = ("--threads", "1", "--dtype", "fp32", "--no-self-check")
+CACHE = ("--cache-tokens", str(CONTEXT))
+ENDLESS = {"prompt": "x", "max_tokens": CONTEXT - 1, "ignore_eos": True, "stream": True}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def server(model: Path, tmp_path: Path) -> Iterator[ServerProcess]:
+    options = ("--model", str(model), *MODEL_OPTIONS, *CACHE)
+    with running_server(tmp_path / "log", *options) as server:
+        yield server
+
+
+@pytest.fixture
+def ready_server(server: ServerProcess) -> ServerProcess:
+    server.wait_until_ready()
+    return server
+
+
+@contextmanager
+def stream(server: ServerProcess, **fields: object) -> Iterator[Iterator[str]]:
+    """The events of a stream, without what frames them."""
+    body = {"model": "tiny", **ENDLESS, **fields}
+    url = f"{server.url}/v1/completions"
+    with httpx.stream("POST", url, json=body, timeout=ENDS_IN) as response:
+        assert response.status_code == 200
+        lines = response.iter_lines()
+        yield (line.removeprefix("data: ") for line in lines if line)
+
+
+def last_error(events: Iterator[str]) -> Any:
+    """The error that a stream ends with."""
+    *_, last = events
+    return json.loads(last)["error"]
+
+
+def assert_ended_cleanly(server: ServerProcess, children: list[psutil.Process]) -> None:
+    assert server.exit_code(ENDS_IN) == 0
+    assert psutil.wait_procs(children, timeout=ENDS_IN)[1] == []
+    assert "Traceback" not in server.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_code_0_and_leaves_nothing(
+    ready_server: ServerProcess, number: signal.Signals
+) -> None:
+    children = ready_server.children
+    assert len(children) == 1
+    ready_server.signal(number)
+    assert_ended_cleanly(ready_server, children)
+    assert "Stride is ready" in ready_server.log
+    assert "Loading weights" not in ready_server.log
+
+
+def test_it_is_alive_but_not_ready_while_it_loads(server: ServerProcess) -> None:
+    server.wait_until_up()
+    ready = httpx.get(f"{server.url}/ready")
+    assert ready.status_code == 503
+    assert ready.json() == {"status": "not ready", "reason": "the model is loading"}
+    asked = httpx.post(f"{server.url}/v1/completions", json={"model": "tiny", "prompt": "x"})
+    assert asked.status_code == 503
+    assert asked.headers["retry-after"]
+    children = server.children
+    server.signal(signal.SIGTERM)
+    assert_ended_cleanly(server, children)
+
+
+def test_an_answer_in_progress_is_finished_first(ready_server: ServerProcess) -> None:
+    children = ready_server.children
+    with stream(ready_server, max_tokens=300) as events:
+        next(events)
+        ready_server.signal(signal.SIGTERM)
+        *rest, end = events
+    assert end == "[DONE]"
+    assert json.loads(rest[-1])["choices"][0]["finish_reason"] == "length"
+    assert_ended_cleanly(ready_server, children)
+
+
+def test_an_answer_that_takes_too_long_ends_with_an_error(ready_server: ServerProcess) -> None:
+    children = ready_server.children
+    with stream(ready_server) as events:
+        next(events)
+        ready_server.signal(signal.SIGTERM)
+        assert last_error(events)["code"] == "engine_died"
+    assert_ended_cleanly(ready_server, children)
+
+
+def test_a_second_signal_does_not_wait(ready_server: ServerProcess) -> None:
+    children = ready_server.children
+    with stream(ready_server) as events:
+        next(events)
+        ready_server.signal(signal.SIGTERM)
+        wait_for(lambda: ready_server.status("/health") is None, ENDS_IN)
+        ready_server.signal(signal.SIGTERM)
+        assert last_error(events)["code"] == "engine_died"
+    assert_ended_cleanly(ready_server, children)
+
+
+def test_the_worker_does_not_outlive_a_killed_server(ready_server: ServerProcess) -> None:
+    children = ready_server.children
+    with stream(ready_server) as events:
+        next(events)
+        ready_server.process.kill()
+        assert psutil.wait_procs(children, timeout=ENDS_IN)[1] == []
+
+
+def test_a_killed_worker_is_an_error_to_clients_and_not_the_end(
+    ready_server: ServerProcess,
+) -> None:
+    (worker,) = ready_server.children
+    with stream(ready_server) as events:
+        next(events)
+        worker.kill()
+        assert last_error(events)["code"] == "engine_died"
+    assert ready_server.status("/health") == 200
+    assert ready_server.status("/ready") == 503
+    metrics = httpx.get(f"{ready_server.url}/metrics").text.splitlines()
+    assert {"stride_requests_running 0.0", "stride_ready 0.0"} <= set(metrics)
+    ready_server.signal(signal.SIGTERM)
+    assert_ended_cleanly(ready_server, [worker])
+    assert "the worker ended, killed by SIGKILL" in ready_server.log
+
+
+# --- what cannot start ---
+
+
+def refused(*options: str) -> str:
+    """The only line that a command says which cannot serve."""
+    given = command("--port", str(free_port()), *MODEL_OPTIONS, *options)
+    result = subprocess.run(
+        given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+        env=environment(),
+        start_new_session=True,
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def test_a_port_in_use_is_said_in_one_line(model: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        line = refused("--model", str(model), "--port", str(port))
+    assert line == f"stride: cannot listen on 127.0.0.1:{port}: Address already in use"
+
+
+def spoil(file: str) -> Callable[[Path], None]:
+    def write(directory: Path) -> None:
+        (directory / file).write_bytes(b"\x00nonsense" * 100)
+
+    return write
+
+
+def remove(file: str) -> Callable[[Path], None]:
+    return lambda directory: (directory / file).unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (remove("config.json"), "has no config.json"),
+        (remove("model.safetensors"), "has no .safetensors weights"),
+        (remove("tokenizer.json"), "cannot read the tokenizer of broken"),
+        (spoil("config.json"), "is not valid JSON"),
+        (spoil("tokenizer.json"), "cannot read the tokenizer of broken"),
+        (spoil("model.safetensors"), "cannot serve broken"),
+    ],
+)
+def test_a_broken_model_is_said_in_one_line(
+    tmp_path: Path, damage: Callable[[Path], None], says: str
+) -> None:
+    directory = save_tiny_model(tmp_path / "broken")
+    damage(directory)
+    line = refused("--model", str(directory))
+    assert line.startswith("stride: ")
+    assert says in line
+
+
+def test_a_setting_the_model_cannot_honour_is_said_in_one_line(model: Path) -> None:
+    line = refused("--model", str(model), "--context-length", str(CONTEXT + 1))
+    assert line.startswith(f"stride: cannot serve tiny: a context of {CONTEXT + 1} tokens")
