@@ -44,7 +44,7 @@ class PackedLinear(nn.Module):
         return torch.cat([self._product(chunk) for chunk in rows.split(self.most_rows, -2)], -2)
 
     def _product(self, rows: Tensor) -> Tensor:
-        output: Tensor = torch.ops.mkldnn._linear_pointwise(
+        output: Tensor = torch.ops.mkldnn._linear_pointwise.default(
             rows, self.weight, self.bias, "none", [], ""
         )
         return output
@@ -67,7 +67,9 @@ class FusedLinears:
         """What linear layer ``index`` makes of ``rows``."""
         if rows is not self._rows or index not in self._parts:
             self._rows = rows
-            self._parts = dict(enumerate(self._packed(rows).split(self._sizes, -1)))
+            self._parts = dict(
+                enumerate(torch.split_with_sizes(self._packed(rows), self._sizes, -1))
+            )
         part = self._parts.pop(index)
         if not self._parts:
             self._rows = None

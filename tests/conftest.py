@@ -1,10 +1,12 @@
-"""What several tests need: the real default model, fetched and converted once for all of them."""
+"""What several tests need: the real default model, and a server that serves it."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from server_process import ServerProcess, running_server
 
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
 from server.settings import default_cache_dir
@@ -15,3 +17,14 @@ def default_model() -> Path:
     """The directory of the default model, in the cache that `stride serve` uses too."""
     progress = progress_on(Console(file=sys.__stderr__))
     return resolve(DEFAULT_MODEL, cache=default_cache_dir(), progress=progress).directory
+
+
+@pytest.fixture(scope="session")
+def real_server(
+    default_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    """`stride serve` with the default model, as a user starts it."""
+    with running_server(tmp_path_factory.mktemp("server") / "log") as server:
+        server.wait_until_ready()
+        yield server
+        assert "Traceback" not in server.log

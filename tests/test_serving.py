@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -11,7 +10,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from prometheus_client.parser import text_string_to_metric_families
-from server_process import ServerProcess, running_server
+from server_process import ServerProcess
 
 from decoding.models import DEFAULT_MODEL as MODEL
 
@@ -25,37 +24,29 @@ STORY = "Tell me a story about a lighthouse."
 
 
 @pytest.fixture(scope="module")
-def server(
-    default_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServerProcess]:
-    with running_server(tmp_path_factory.mktemp("server") / "log") as server:
-        server.wait_until_ready()
-        yield server
-        assert "Traceback" not in server.log
-
-
-@pytest.fixture(scope="module")
-def client(server: ServerProcess) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client:
+def client(real_server: ServerProcess) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{real_server.url}/v1", api_key="any", max_retries=0) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def http(server: ServerProcess) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=PATIENCE) as http:
+def http(real_server: ServerProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=real_server.url, timeout=PATIENCE) as http:
         yield http
 
 
 @pytest.fixture
-async def many(server: ServerProcess) -> AsyncIterator[AsyncOpenAI]:
+async def many(real_server: ServerProcess) -> AsyncIterator[AsyncOpenAI]:
     """A client for many requests at once."""
-    async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client:
+    async with AsyncOpenAI(
+        base_url=f"{real_server.url}/v1", api_key="any", max_retries=0
+    ) as client:
         yield client
 
 
 @pytest.fixture
-async def http_async(server: ServerProcess) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=server.url, timeout=PATIENCE) as http:
+async def http_async(real_server: ServerProcess) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=real_server.url, timeout=PATIENCE) as http:
         yield http
 
 
@@ -557,7 +548,7 @@ def test_pages_for_operators(http: httpx.Client, path: str, says: dict[str, str]
     assert says is None or response.json() == says
 
 
-def test_the_summary_says_where_to_ask(server: ServerProcess) -> None:
-    assert "Stride is ready" in server.log
-    assert f"curl {server.url}/v1/chat/completions" in server.log
-    assert "Loading weights" not in server.log
+def test_the_summary_says_where_to_ask(real_server: ServerProcess) -> None:
+    assert "Stride is ready" in real_server.log
+    assert f"curl {real_server.url}/v1/chat/completions" in real_server.log
+    assert "Loading weights" not in real_server.log

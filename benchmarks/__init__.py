@@ -1,0 +1,1 @@
+"""What Stride is measured by, and against. Nothing here is part of the server."""

@@ -1,0 +1,213 @@
+"""Who is measured: one small class each, all with the same few methods."""
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import httpx
+import msgspec
+
+from benchmarks.processes import ChildProcess, ContestantFailed, python
+from benchmarks.streaming import stream_all
+from benchmarks.timing import Timing
+
+ENGINE = "Stride, engine in-process"
+STRIDE = "Stride over HTTP"
+GENERATE = "transformers generate, in-process"
+TRANSFORMERS = "transformers serve --continuous-batching, over HTTP"
+
+# What the server gives its worker: huge pages for weights.
+_WORKER_ENVIRONMENT = {"THP_MEM_ALLOC_ENABLE": "1"}
+_SECONDS_TO_START = 240.0
+
+
+class Contestant(Protocol):
+    """Something that answers prompts; frozen whenever it is not its turn."""
+
+    name: str
+    takes_groups: bool  # whether it can be asked several prompts at once
+
+    def start(self) -> None:
+        """Load the model, then freeze. Raises ContestantFailed."""
+
+    def stop(self) -> None:
+        """Give everything back."""
+
+    def thaw(self) -> None:
+        """Begin a turn."""
+
+    def freeze(self) -> None:
+        """End a turn."""
+
+    def answer(self, prompts: Sequence[str], new_tokens: int) -> list[Timing]:
+        """Answer all prompts at once, greedily and without stopping. Raises ContestantFailed."""
+
+
+class Child:
+    """What contestants in a process of their own have in common."""
+
+    def __init__(self) -> None:
+        self._process: ChildProcess | None = None
+
+    @property
+    def process(self) -> ChildProcess:
+        """The process, once started."""
+        if self._process is None:
+            raise ContestantFailed("not started")
+        return self._process
+
+    def stop(self) -> None:
+        """Give everything back."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def thaw(self) -> None:
+        """Begin a turn."""
+        self.process.thaw()
+
+    def freeze(self) -> None:
+        """End a turn."""
+        self.process.freeze()
+
+
+class InProcess(Child):
+    """A library without a server, in a child process."""
+
+    takes_groups = False
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        directory: Path,
+        extra: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self._command = python("-m", "benchmarks.in_process", kind, str(directory))
+        self._extra = extra
+
+    def start(self) -> None:
+        """Load the model, then freeze."""
+        self._process = ChildProcess(self._command, talks=True, extra=self._extra)
+        self._process.read_line()
+        self.freeze()
+
+    def answer(self, prompts: Sequence[str], new_tokens: int) -> list[Timing]:
+        """Answer one prompt."""
+        (prompt,) = prompts
+        question = json.dumps({"prompt": prompt, "num_tokens": new_tokens})
+        return [msgspec.json.decode(self.process.exchange(question.encode()), type=Timing)]
+
+
+class Server(Child):
+    """A server of OpenAI's API, reached as its users reach it."""
+
+    takes_groups = True
+    health = "/health"
+
+    def __init__(self, name: str, model: str) -> None:
+        super().__init__()
+        self.name = name
+        self._model = model
+        self._port = free_port()
+
+    def command(self, port: int) -> list[str]:
+        """What starts it."""
+        raise NotImplementedError
+
+    def fields(self, new_tokens: int) -> Mapping[str, Any]:
+        """How its dialect asks for greedy answers that do not stop early."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Start it and wait until it is ready, then freeze."""
+        self._process = ChildProcess(self.command(self._port))
+        deadline = time.monotonic() + _SECONDS_TO_START
+        while not self._is_ready():
+            if self._process.has_ended or time.monotonic() > deadline:
+                raise ContestantFailed(self._process.last_words())
+            time.sleep(0.2)
+        self.freeze()
+
+    def answer(self, prompts: Sequence[str], new_tokens: int) -> list[Timing]:
+        """Answer all prompts at once, streaming."""
+        body = {"model": self._model, "stream": True, "max_tokens": new_tokens}
+        body |= self.fields(new_tokens)
+        bodies = [body | {"prompt": prompt} for prompt in prompts]
+        try:
+            return asyncio.run(stream_all(f"http://127.0.0.1:{self._port}", bodies))
+        except (httpx.HTTPError, ValueError, LookupError) as error:
+            raise ContestantFailed(f"{type(error).__name__}: {error}") from error
+
+    def _is_ready(self) -> bool:
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{self._port}{self.health}", timeout=2)
+        except httpx.TransportError:
+            return False
+        return answer.status_code == httpx.codes.OK
+
+
+class StrideServer(Server):
+    """``stride serve`` with its defaults."""
+
+    health = "/ready"
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(STRIDE, directory.name)
+        self._directory = directory
+
+    def command(self, port: int) -> list[str]:
+        """What starts it."""
+        options = ["--model", str(self._directory), "--dtype", "bf16", "--port", str(port)]
+        return python("-m", "server.cli", "serve", *options)
+
+    def fields(self, new_tokens: int) -> Mapping[str, Any]:
+        """How to ask for greedy answers that do not stop early."""
+        return {"temperature": 0, "ignore_eos": True, "stream_options": {"include_usage": True}}
+
+
+class TransformersServer(Server):
+    """``transformers serve`` with continuous batching, its options at their defaults but for one.
+
+    By default its cache takes nine tenths of all memory the machine has, whoever else uses it, and
+    the kernel ends the run; a quarter leaves room for a hundred of our longest prompts.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(TRANSFORMERS, str(directory))
+
+    def command(self, port: int) -> list[str]:
+        """What starts it: its console script, whose module has no other name to run it by."""
+        script = "from transformers.cli.transformers import main; main()"
+        options = ["--continuous-batching", "--device", "cpu", "--dtype", "bfloat16"]
+        options += ["--cb-max-memory-percent", "0.25"]
+        where = ["--host", "127.0.0.1", "--port", str(port)]
+        return python("-c", script, "serve", *options, *where, self._model)
+
+    def fields(self, new_tokens: int) -> Mapping[str, Any]:
+        """How to ask for greedy answers that do not stop early: no token has the id -1."""
+        config = {"do_sample": False, "eos_token_id": -1, "max_new_tokens": new_tokens}
+        return {"generation_config": json.dumps(config)}
+
+
+def all_contestants(directory: Path) -> tuple[Contestant, ...]:
+    """Everyone, in the order of their turns: the compared ones next to each other."""
+    return (
+        InProcess(ENGINE, "stride", directory, _WORKER_ENVIRONMENT),
+        StrideServer(directory),
+        InProcess(GENERATE, "generate", directory),
+        TransformersServer(directory),
+    )
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -1,0 +1,162 @@
+"""From results to a report: a Markdown page and JSON. Measures and decides nothing."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from benchmarks.comparisons import COMPARISONS, Agreement, Comparison, Samples, Series, Spread
+from benchmarks.contestants import STRIDE
+from benchmarks.workloads import DECODE, PREFILL, STREAMS
+
+BEGIN, END = "<!-- plain:begin -->", "<!-- plain:end -->"
+
+
+class Report(NamedTuple):
+    """Everything a run found out."""
+
+    facts: Mapping[str, str]
+    command: str
+    contestants: Sequence[str]
+    samples: Samples
+    agreements: Sequence[Agreement]
+    absent: Mapping[str, str]  # who could not run, and why
+    prompt_tokens: int  # of the long prompts
+
+
+# --- Markdown --------------------------------------------------------------------------------
+
+
+def markdown(report: Report) -> str:
+    """The generated part of the page."""
+    facts = [[name, value] for name, value in report.facts.items()]
+    parts = [
+        f"Measured with `{report.command}`:",
+        table(["", ""], facts),
+        "Median (lowest–highest) of all samples; warm-up not counted. More is better, except for"
+        " the time to the first token.",
+        table(_speed_header(report), _speed_rows(report)),
+        "Ratios of samples taken right after each other, median (lowest–highest); the median"
+        " decides.",
+        table(["Comparison", "Measured", "Target", ""], _comparison_rows(report.samples)),
+        *_agreement_lines(report),
+    ]
+    return "\n\n".join(parts)
+
+
+def _speed_header(report: Report) -> list[str]:
+    prefill = f"{report.prompt_tokens:,}-token prompt"
+    return [
+        "",
+        "1 stream, tokens/s",
+        f"{prefill}, tokens/s",
+        f"{prefill}, time to first token",
+        "8 streams, tokens/s",
+    ]
+
+
+def _speed_rows(report: Report) -> list[list[str]]:
+    return [_speed_row(report, name) for name in report.contestants]
+
+
+def _speed_row(report: Report, name: str) -> list[str]:
+    if name in report.absent:
+        return [name, f"did not run: {one_line(report.absent[name])}", "", "", ""]
+    prefill = report.samples.get(Series(PREFILL, name), ())
+    return [
+        name,
+        spread_text(report.samples.get(Series(DECODE, name), ()), "{:.1f}"),
+        spread_text(prefill, "{:.0f}"),
+        spread_text([1000 * report.prompt_tokens / speed for speed in prefill], "{:.0f}", " ms"),
+        spread_text(report.samples.get(Series(STREAMS, name), ()), "{:.1f}"),
+    ]
+
+
+def _comparison_rows(samples: Samples) -> list[list[str]]:
+    rows = []
+    for comparison in COMPARISONS:
+        ratio = comparison.ratio(samples)
+        measured = "–" if ratio is None else spread_text(ratio, "{:.2f}", "×")
+        target = "–" if comparison.at_least is None else f"≥ {comparison.at_least:g}×"
+        rows.append([comparison.title, measured, target, comparison.verdict(samples)])
+    return rows
+
+
+def _agreement_lines(report: Report) -> list[str]:
+    if not report.agreements:
+        return []
+    title = (
+        "Greedy answers compared with those of Stride's engine (in bf16, other kernels round"
+        " differently, so that near-ties may fall the other way):"
+    )
+    return [title, "\n".join(map(_agreement_line, report.agreements))]
+
+
+def _agreement_line(found: Agreement) -> str:
+    line = f"- {found.contestant}: {found.equal} of {found.answers} equal"
+    if found.first_difference:
+        line += f"; the earliest difference is at {found.first_difference}"
+    if found.contestant == STRIDE and found.equal < found.answers:
+        line += ": **this must not happen**"
+    return line
+
+
+def spread_text(values: Sequence[float], form: str, unit: str = "") -> str:
+    """A median with its range, or a dash where there is nothing."""
+    if not values:
+        return "–"
+    median, lowest, highest = (form.format(value) for value in Spread.of(values))
+    return f"{median}{unit} ({lowest}–{highest})"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its columns aligned for readers of the source."""
+    cells = [list(header), *map(list, rows)]
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def one_line(text: str) -> str:
+    """Text that cannot break a table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def between_markers(page: str, generated: str) -> str:
+    """The page with what stands between the markers replaced; the prose around it stays.
+
+    Raises:
+        ValueError: the markers are not there once each, in order.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise ValueError(f"the page needs one {BEGIN} and one {END} after it")
+    before, rest = page.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}"
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Everything, the single samples included."""
+    return {
+        "facts": dict(report.facts),
+        "command": report.command,
+        "samples": [
+            {**series._asdict(), **Spread.of(values)._asdict(), "values": list(values)}
+            for series, values in report.samples.items()
+        ],
+        "comparisons": [_comparison_json(c, report.samples) for c in COMPARISONS],
+        "agreements": [found._asdict() for found in report.agreements],
+        "absent": dict(report.absent),
+    }
+
+
+def _comparison_json(comparison: Comparison, samples: Samples) -> dict[str, Any]:
+    ratio = comparison.ratio(samples)
+    return {
+        "title": comparison.title,
+        "ratio": ratio and ratio._asdict(),
+        "at_least": comparison.at_least,
+        "verdict": comparison.verdict(samples).strip("*"),
+    }
