@@ -26,7 +26,7 @@ from server.frames import (
     FrameError,
     FrameReader,
     FromWorker,
-    Load,
+    LoadModel,
     Ready,
     Stepped,
     Submit,
@@ -92,14 +92,14 @@ def _end_with(connection: socket.socket) -> None:
 
 def _work(channel: Channel) -> int:
     first, *others = channel.receive(wait=True)
-    if not isinstance(first, Load):
+    if not isinstance(first, LoadModel):
         raise FrameError("the first frame is not what to load")
     if engine := _load(first, channel):
         _serve(engine, channel, others)
     return 1
 
 
-def _load(load: Load, channel: Channel) -> Engine | None:
+def _load(load: LoadModel, channel: Channel) -> Engine | None:
     logging.basicConfig(level=load.log_level.upper(), format="stride worker: %(message)s")
     transformers_logging.disable_progress_bar()
     try:

@@ -15,7 +15,7 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 _LENGTH = struct.Struct("!I")
 
 
-class Load(Struct, tag="load"):
+class LoadModel(Struct, tag="load_model"):
     """API to worker, first: serve the model in this directory."""
 
     directory: str
@@ -54,7 +54,7 @@ class Failed(Struct, tag="failed"):
     message: str
 
 
-ToWorker = Load | Submit | Abort
+ToWorker = LoadModel | Submit | Abort
 FromWorker = Ready | Stepped | Failed
 _encoder = msgspec.msgpack.Encoder()
 

@@ -19,7 +19,7 @@ from decoding.models import ModelFiles
 from decoding.options import Limits, LoadOptions
 from server import limits
 from server.app import create_app
-from server.frames import Load
+from server.frames import LoadModel
 from server.metrics import Metrics
 from server.settings import Settings
 from server.summary import summary
@@ -149,8 +149,8 @@ class _Service:
         return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
 
 
-def _load(settings: Settings, model: ModelFiles) -> Load:
-    return Load(
+def _load(settings: Settings, model: ModelFiles) -> LoadModel:
+    return LoadModel(
         directory=str(model.directory),
         name=model.name,
         log_level=settings.log_level,

@@ -15,14 +15,13 @@ from contextlib import suppress
 
 from decoding.report import EngineInfo, StepReport
 from decoding.request import Output, Request
-from server.engine_client import EngineDied
-from server.engine_client import Load as EngineLoad
+from server.engine_client import EngineDied, Load
 from server.frames import (
     Abort,
     Failed,
     FrameReader,
     FromWorker,
-    Load,
+    LoadModel,
     Ready,
     Stepped,
     Submit,
@@ -46,11 +45,13 @@ class Worker:
     ``on_step`` is called with the report of every step, before its outputs are handed on.
     """
 
-    def __init__(self, load: Load, on_step: Callable[[StepReport], None] = lambda report: None):
-        self._load_frame = load
+    def __init__(
+        self, load: LoadModel, on_step: Callable[[StepReport], None] = lambda report: None
+    ):
+        self._model = load
         self._on_step = on_step
         self._info: EngineInfo | None = None
-        self._load = EngineLoad()
+        self._load = Load()
         self._streams: dict[str, asyncio.Queue[Output | None]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -67,7 +68,7 @@ class Worker:
         return self._info
 
     @property
-    def load(self) -> EngineLoad:
+    def load(self) -> Load:
         """How busy the engine was after its last step."""
         return self._load
 
@@ -92,7 +93,7 @@ class Worker:
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._started = asyncio.get_running_loop().create_future()
         self._receiving = asyncio.create_task(self._receive(reader, process))
-        self._send(self._load_frame)
+        self._send(self._model)
         return await self._started
 
     async def _spawn(self, file_descriptor: int) -> asyncio.subprocess.Process:
@@ -104,7 +105,7 @@ class Worker:
                 str(file_descriptor),
                 pass_fds=[file_descriptor],
                 stdin=asyncio.subprocess.DEVNULL,
-                env=_environment(self._load_frame.options.threads),
+                env=_environment(self._model.options.threads),
                 process_group=0,  # Ctrl-C is for this process, which decides when that one ends
             )
         except OSError as error:
@@ -187,7 +188,7 @@ class Worker:
 
     def _stepped(self, report: StepReport) -> None:
         self._last_step = self._now()
-        self._load = EngineLoad(report.running, report.waiting, report.cache_usage)
+        self._load = Load(report.running, report.waiting, report.cache_usage)
         self._on_step(report)
         for output in report.outputs:
             if stream := self._streams.get(output.request_id):
@@ -196,7 +197,7 @@ class Worker:
     async def _ended(self, process: asyncio.subprocess.Process) -> None:
         was_expected = self._is_closed
         self.close()
-        self._load = EngineLoad()
+        self._load = Load()
         for stream in self._streams.values():
             stream.put_nowait(None)
         status = await process.wait()

@@ -19,7 +19,7 @@ from server.frames import (
     FrameError,
     FrameReader,
     FromWorker,
-    Load,
+    LoadModel,
     Ready,
     Stepped,
     Submit,
@@ -52,7 +52,7 @@ OUTPUT = Output(
     finish_reason="stop",
 )
 TO_WORKER = [
-    Load("/models/tiny", "tiny", LoadOptions(threads=1, limits=Limits(running=2)), "debug"),
+    LoadModel("/models/tiny", "tiny", LoadOptions(threads=1, limits=Limits(running=2)), "debug"),
     Submit(REQUEST),
     Abort("cmpl-1-0"),
 ]

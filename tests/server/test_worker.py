@@ -18,9 +18,8 @@ from tiny import CONTEXT, OPTIONS, save_tiny_model
 
 from decoding.report import StepReport
 from decoding.request import Output, Request, Sampling, Stopping
-from server.engine_client import EngineDied
-from server.engine_client import Load as EngineLoad
-from server.frames import Abort, FrameError, Load, encode
+from server.engine_client import EngineDied, Load
+from server.frames import Abort, FrameError, LoadModel, encode
 from server.worker import EngineFailed, Worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -32,8 +31,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
 
 
-def load_frame(directory: Path) -> Load:
-    return Load(directory=str(directory), name="tiny", options=OPTIONS)
+def load_frame(directory: Path) -> LoadModel:
+    return LoadModel(directory=str(directory), name="tiny", options=OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +120,7 @@ async def test_every_choice_is_answered(worker: Worker) -> None:
     assert [choice[-1].finish_reason for choice in choices] == ["length"] * 3
     assert len({tuple(t for o in choice for t in o.tokens) for choice in choices}) == 3
     assert {output.request_id for output in answer} == {"many"}
-    assert worker.load == EngineLoad()
+    assert worker.load == Load()
 
 
 async def test_requests_at_once_get_their_own_answers(worker: Worker) -> None:
@@ -140,7 +139,7 @@ async def test_closing_the_generator_ends_the_work(
     await anext(stream)
     assert worker.load.running == 1
     await stream.aclose()
-    await until(lambda: worker.load == EngineLoad())
+    await until(lambda: worker.load == Load())
     assert reports[-1].sequences == 0
     assert worker.ready
 
@@ -198,7 +197,7 @@ async def test_a_killed_worker_is_noticed_at_once(
                     while True:
                         await anext(stream)
         assert not worker.ready
-        assert worker.load == EngineLoad()
+        assert worker.load == Load()
         with pytest.raises(EngineDied):
             await anext(worker.generate(request("late")))
     assert caplog.messages == ["the worker ended, killed by SIGKILL"]
