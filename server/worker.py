@@ -121,8 +121,10 @@ class Worker:
         """End the process now, whatever it does: it has nothing to save."""
         self.close()
         if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):  # it was faster
-                self._process.kill()
+            # Not by its own kill(): that would look whether it has ended, and take its status away
+            # from the event loop, which then reports 255.
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
             await self._process.wait()
         if self._receiving is not None:
             await self._receiving
