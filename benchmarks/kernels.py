@@ -17,7 +17,7 @@ from decoding.linear import PackedLinear
 LAYERS = [(576, 960), (576, 576), (576, 3072), (1536, 576)]
 SHAPES = [*LAYERS, (576, 1536), (576, 49152), (2048, 8192), (4096, 4096), (4864, 896), (8192, 2048)]
 NUM_LAYERS = 30
-ROW_COUNTS = (1, 2, 8, 16, 32, 64, 128)
+ROW_COUNTS = (1, 2, 8, 16, 32, 64, 128, 1024)
 
 Product = Callable[[Tensor], Tensor]
 
