@@ -1,0 +1,271 @@
+// Number formats of a matrix product: how rows and weights are written down and multiplied.
+//
+// Weights lie in panels of 32 columns, a panel in steps of 64 bytes of input, a step in two tiles
+// of 1 KiB (columns 0-15, then 16-31). A tile's row holds, for each of its 16 columns, the next
+// four bytes of input: what AMX and the dot-product instructions of AVX-512 both take.
+//
+// Every format sums a row's products in an order that does not depend on how many rows there are.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+
+#include "tiles.h"
+#include "vectors.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+namespace stride {
+
+constexpr int kColumns = 32;  // of a panel
+constexpr int kRows = 32;     // most rows multiplied at once
+constexpr int kTileBytes = 1024;
+constexpr int kStepBytes = 64;  // of an input row
+
+// Multiplies `Taken` rows by one panel with an instruction that adds four bytes' products to a
+// column's sum: for processors without tiles, and for float.
+template <class Format, int Taken>
+inline void multiply_rows(const typename Format::Input* rows, long stride,
+                          const typename Format::Vector* panel, int steps,
+                          typename Format::Vector* sums) {
+  using Vector = typename Format::Vector;
+  Vector low[Taken], high[Taken];
+  for (int r = 0; r < Taken; ++r) {
+    low[r] = sums[2 * r];
+    high[r] = sums[2 * r + 1];
+  }
+  for (int step = 0; step < steps; ++step, panel += 32) {
+    for (int word = 0; word < 16; ++word) {
+      for (int r = 0; r < Taken; ++r) {
+        const auto* input = reinterpret_cast<const char*>(rows + r * stride);
+        const char* four = input + step * kStepBytes + word * 4;
+        low[r] = Format::add_products(low[r], four, panel[word]);
+        high[r] = Format::add_products(high[r], four, panel[16 + word]);
+      }
+    }
+  }
+  for (int r = 0; r < Taken; ++r) {
+    sums[2 * r] = low[r];
+    sums[2 * r + 1] = high[r];
+  }
+}
+
+template <class Format>
+inline void multiply_by_rows(const typename Format::Input* rows, long stride, int count,
+                             const std::byte* panel, int steps, typename Format::Sum* sums) {
+  using Vector = typename Format::Vector;
+  const auto* weights = reinterpret_cast<const Vector*>(panel);
+  auto* out = reinterpret_cast<Vector*>(sums);
+  for (int row = 0; row < count;) {
+    const auto take = [&]<int Taken>() {
+      multiply_rows<Format, Taken>(rows + row * stride, stride, weights, steps, out + 2 * row);
+      row += Taken;
+    };
+    if (count - row >= 8) {
+      take.template operator()<8>();
+    } else if (count - row >= 4) {
+      take.template operator()<4>();
+    } else {
+      take.template operator()<1>();
+    }
+  }
+}
+
+#ifdef STRIDE_AMX
+// Multiplies up to 32 rows by one panel. Reads rows up to the next multiple of 16, if there are
+// more than 16.
+template <class Format>
+inline void multiply_by_tiles(const typename Format::Input* rows, long stride, int count,
+                              const std::byte* panel, int steps, typename Format::Sum* sums) {
+  constexpr int kAhead = 6 * kTileBytes;
+  constexpr int kSumStride = kColumns * 4;
+  const long bytes = stride * static_cast<long>(sizeof *rows);
+  const auto* upper = reinterpret_cast<const std::byte*>(rows);
+  const auto* lower = upper + 16 * bytes;
+  auto* out = reinterpret_cast<std::byte*>(sums);
+  _tile_zero(0);
+  _tile_zero(1);
+  if (count <= 16) {
+    for (int step = 0; step < steps; ++step, panel += 2 * kTileBytes, upper += kStepBytes) {
+      for (int line = 0; line < 2 * kTileBytes; line += 64) {
+        __builtin_prefetch(panel + kAhead + line);
+      }
+      _tile_loadd(4, upper, bytes);
+      _tile_loadd(6, panel, 64);
+      _tile_loadd(7, panel + kTileBytes, 64);
+      Format::add_upper_products();
+    }
+  } else {
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int step = 0; step < steps; ++step, panel += 2 * kTileBytes) {
+      _tile_loadd(4, upper + step * kStepBytes, bytes);
+      _tile_loadd(5, lower + step * kStepBytes, bytes);
+      _tile_loadd(6, panel, 64);
+      _tile_loadd(7, panel + kTileBytes, 64);
+      Format::add_upper_products();
+      Format::add_lower_products();
+    }
+    _tile_stored(2, out + 16 * kSumStride, kSumStride);
+    _tile_stored(3, out + 16 * kSumStride + 64, kSumStride);
+  }
+  _tile_stored(0, out, kSumStride);
+  _tile_stored(1, out + 64, kSumStride);
+}
+#endif
+
+// Eight-bit integers times eight-bit integers. A row has one scale, an output column another; sums
+// are integers, hence exact. Both sides are rotated first, or the outliers of a row would leave
+// the rest of it too few of the 255 levels.
+struct Int8 {
+  using Input = int8_t;
+  using Sum = int32_t;
+  using Vector = Ints;
+  using Cached = Bfloat16;
+  static constexpr int kInputsPerStep = 64;
+
+  // Turns a row of floats into integers, in place of `row`; returns its scale.
+  static float encode(float* row, int count, Input* out) {
+    Words largest{};
+    for (int i = 0; i < count; i += 64) {
+      rotate64(row + i);
+      for (int j = i; j < i + 64; j += kLanes) {
+        // As integers, so that a NaN is larger than everything.
+        const Words magnitude = reinterpret_cast<Words>(load(row + j)) & 0x7fffffff;
+        largest = magnitude > largest ? magnitude : largest;
+      }
+    }
+    uint32_t most = 0;
+    for (int lane = 0; lane < kLanes; ++lane) most = largest[lane] > most ? largest[lane] : most;
+    if (most >= 0x7f800000) most = 0x7fc00000;  // infinities poison their own row, and nothing else
+    float limit;
+    std::memcpy(&limit, &most, sizeof limit);
+    const float inverse = limit > 0 ? 127.0f / limit : 0.0f;
+    for (int i = 0; i < count; i += kLanes) {
+      const Floats shifted = load(row + i) * inverse + 12582912.0f;
+      const Ints integers = reinterpret_cast<Ints>(shifted) - 0x4b400000;
+      *reinterpret_cast<Bytes*>(out + i) = __builtin_convertvector(integers, Bytes);
+    }
+    return limit / 127.0f;
+  }
+
+#ifdef STRIDE_AMX
+  static void add_upper_products() {
+    _tile_dpbssd(0, 4, 6);
+    _tile_dpbssd(1, 4, 7);
+  }
+  static void add_lower_products() {
+    _tile_dpbssd(2, 5, 6);
+    _tile_dpbssd(3, 5, 7);
+  }
+  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
+                       const Sum*, Sum* sums) {
+    multiply_by_tiles<Int8>(rows, stride, count, panel, steps, sums);
+  }
+#elif defined(__AVX512VNNI__)
+  // The instruction takes unsigned inputs: 128 is added to each and taken from the sums again.
+  static Vector add_products(Vector sums, const char* four, Vector weights) {
+    int32_t word;
+    std::memcpy(&word, four, sizeof word);
+    const __m512i inputs = _mm512_set1_epi32(word ^ 0x80808080);
+    return (Vector)_mm512_dpbusd_epi32((__m512i)sums, inputs, (__m512i)weights);
+  }
+  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
+                       const Sum* column_sums, Sum* sums) {
+    for (int i = 0; i < count * kColumns; ++i) sums[i] = -128 * column_sums[i % kColumns];
+    multiply_by_rows<Int8>(rows, stride, count, panel, steps, sums);
+  }
+#else
+  // Any other processor: exact as well, and slow.
+  static Vector add_products(Vector sums, const char* four, Vector weights) {
+    const auto* bytes = reinterpret_cast<const int8_t*>(&weights);
+    for (int i = 0; i < 4 * kLanes; ++i) sums[i / 4] += four[i % 4] * bytes[i];
+    return sums;
+  }
+  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
+                       const Sum*, Sum* sums) {
+    std::memset(sums, 0, sizeof(Sum) * count * kColumns);
+    multiply_by_rows<Int8>(rows, stride, count, panel, steps, sums);
+  }
+#endif
+};
+
+// Bfloat16 times bfloat16, summed in float.
+struct Bf16 {
+  using Input = Bfloat16;
+  using Sum = float;
+  using Vector = Floats;
+  using Cached = Bfloat16;
+  static constexpr int kInputsPerStep = 32;
+
+  static float encode(float* row, int count, Input* out) {
+    for (int i = 0; i < count; i += kLanes) store(out + i, load(row + i));
+    return 1.0f;
+  }
+
+#ifdef STRIDE_AMX
+  static void add_upper_products() {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+  }
+  static void add_lower_products() {
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
+                       const Sum*, Sum* sums) {
+    multiply_by_tiles<Bf16>(rows, stride, count, panel, steps, sums);
+  }
+#else
+  static Vector add_products(Vector sums, const char* four, Vector weights) {
+#if defined(__AVX512BF16__)
+    float pair;
+    std::memcpy(&pair, four, sizeof pair);
+    return (Vector)_mm512_dpbf16_ps((__m512)sums, (__m512bh)_mm512_set1_ps(pair),
+                                    (__m512bh)(__m512)weights);
+#else
+    uint32_t pair;
+    std::memcpy(&pair, four, sizeof pair);
+    const Words words = reinterpret_cast<Words>(weights);
+    const auto part = [&](Words weight, uint32_t input) {
+      return reinterpret_cast<Floats>(weight) * reinterpret_cast<Floats>(Words{} + input);
+    };
+    sums += part(words << 16, pair << 16);
+    return sums + part(words & 0xffff0000, pair & 0xffff0000);
+#endif
+  }
+  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
+                       const Sum*, Sum* sums) {
+    std::memset(sums, 0, sizeof(Sum) * count * kColumns);
+    multiply_by_rows<Bf16>(rows, stride, count, panel, steps, sums);
+  }
+#endif
+};
+
+// Float times float.
+struct Fp32 {
+  using Input = float;
+  using Sum = float;
+  using Vector = Floats;
+  using Cached = float;
+  static constexpr int kInputsPerStep = 16;
+
+  static float encode(float* row, int count, Input* out) {
+    std::memcpy(out, row, sizeof(float) * count);
+    return 1.0f;
+  }
+  static Vector add_products(Vector sums, const char* four, Vector weights) {
+    float input;
+    std::memcpy(&input, four, sizeof input);
+    return sums + weights * input;
+  }
+  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
+                       const Sum*, Sum* sums) {
+    std::memset(sums, 0, sizeof(Sum) * count * kColumns);
+    multiply_by_rows<Fp32>(rows, stride, count, panel, steps, sums);
+  }
+};
+
+}  // namespace stride

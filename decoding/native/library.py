@@ -1,0 +1,132 @@
+"""The kernels as a shared library: compiled for this processor when first used, then kept.
+
+Nothing is linked that torch has not loaded already: its OpenMP runtime serves both, so that no two
+sets of threads fight over the cores.
+"""
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int32, c_int64, c_void_p
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+_SOURCES = Path(__file__).parent / "kernels"
+_COMPILE = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-fopenmp", "-Wno-psabi", "-c")
+_LINK = ("-shared",)
+_SECONDS = 300
+
+
+PHASES = ("norm, encode", "qkv", "cache", "attention", "output", "gate, up", "down", "head")
+
+
+class NoKernels(Exception):
+    """There is no library for this machine; the message says why."""
+
+
+class Shape(Structure):
+    """``stride::Shape``: what a model's configuration says."""
+
+    _fields_ = (
+        *(
+            (name, c_int32)
+            for name in (
+                "hidden intermediate vocabulary layers heads kv_heads head_size rotary"
+                " positions threads"
+            ).split()
+        ),
+        ("epsilon", c_float),
+        ("scaling", c_float),
+    )
+
+
+class LayerSource(Structure):
+    """``stride::LayerSource``: addresses of one layer's parameters, 0 where it has none."""
+
+    _fields_ = (
+        *(
+            (name, c_void_p)
+            for name in (
+                "norm q k v q_bias k_bias v_bias q_norm k_norm o o_bias"
+                " mlp_norm gate up down gate_bias up_bias down_bias"
+            ).split()
+        ),
+        ("window", c_int32),
+    )
+
+
+class Batch(Structure):
+    """``stride::Batch``: what a forward is to compute."""
+
+    _fields_ = (
+        ("rows", c_int32),
+        ("sequences", c_int32),
+        ("wanted", c_int32),
+        *(
+            (name, c_void_p)
+            for name in "tokens positions parents counts starts slots outputs cache".split()
+        ),
+        ("cache_slots", c_int64),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL:
+    """The library, compiled if it is not there yet.
+
+    Raises:
+        NoKernels: this machine has no compiler, or it failed.
+    """
+    if platform.machine() != "x86_64":
+        raise NoKernels(f"the kernels are not written for {platform.machine()} yet")
+    path = _path()
+    if not path.exists():
+        _build(path)
+    loaded = ctypes.CDLL(str(path))
+    loaded.stride_new.restype = c_void_p
+    loaded.stride_new.argtypes = [POINTER(Shape), c_int, c_int]
+    loaded.stride_free.argtypes = [c_void_p]
+    loaded.stride_add_layer.argtypes = [c_void_p, POINTER(LayerSource)]
+    loaded.stride_set_ends.argtypes = [c_void_p] * 6
+    loaded.stride_seconds.argtypes = [c_void_p]
+    loaded.stride_seconds.restype = POINTER(c_double)
+    loaded.stride_forward.argtypes = [c_void_p, POINTER(Batch), c_void_p]
+    if not loaded.stride_ready():
+        raise NoKernels("the system does not lend its matrix unit")
+    return loaded
+
+
+def _path() -> Path:
+    digest = sha256(repr((_COMPILE, _LINK, _processor())).encode())
+    for source in sorted(_SOURCES.iterdir()):
+        digest.update(source.read_bytes())
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return home / "stride" / "kernels" / f"{digest.hexdigest()[:16]}.so"
+
+
+def _processor() -> str:
+    """What the compiler looks at: the library is only good for the processor it was made on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
+
+
+def _build(path: Path) -> None:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        raise NoKernels("there is no C++ compiler: install g++ for several times the speed")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
+        compiled, linked = Path(beside, "library.o"), Path(beside, "library.so")
+        _run(compiler, *_COMPILE, _SOURCES / "library.cpp", "-o", compiled)
+        _run(compiler, *_LINK, compiled, "-o", linked)
+        linked.rename(path)
+
+
+def _run(*command: str | Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
+    if done.returncode:
+        raise NoKernels(f"g++ failed: {done.stderr.strip()[-500:]}")
