@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from decoding.linear import PackedLinear
+from decoding.eager.linear import PackedLinear
 
 # SmolLM2-135M's products, and wider ones from larger models.
 LAYERS = [(576, 960), (576, 576), (576, 3072), (1536, 576)]

@@ -13,7 +13,7 @@ from time import perf_counter
 from decoding.cache import BlockPool
 from decoding.draft import Draft
 from decoding.options import Limits
-from decoding.plan import Segment
+from decoding.segment import Segment
 from decoding.sequence import Sequence
 
 

@@ -1,8 +1,8 @@
-"""The start-up self-check: under which shapes is a token's row the same bits in every forward?
+"""The start-up self-check: is a token's row the same bits in every forward?
 
 Kernels differ between processors and library versions, so the promise that drafts, batches, chunks
 and cached prefixes change no bit is tried out where it is made: on this machine, with this model.
-The first shapes for which it holds are used; if there are none the engine says so.
+The first arrangement for which it holds is used; if there is none the engine says so.
 """
 
 from collections.abc import Iterator
@@ -13,20 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from decoding.linear import PackedLinear
-from decoding.plan import Segment, Shapes
 from decoding.runner import BLOCK_SIZE, Runner
+from decoding.segment import Segment
 
-# Fastest first; after the defaults, coarser row counts for kernels that treat a remainder apart.
-CANDIDATES = (
-    Shapes(rows=1, tile=128, keys=128, folded=4096, avoided_tails=frozenset()),
-    Shapes(),
-    Shapes(rows=8),
-    Shapes(rows=16),
-    Shapes(rows=32),
-)
-_PRODUCT_ROWS = (512, 128, 32)  # most rows of a product, the most first
-_WIDE = 16_384
 _ROOM = 512  # slots the trials use
 _PROMPT, _ANSWER = 142, 8
 _CHUNKINGS = ((1.0,), (0.22, 0.27, 0.7, 1.0), (0.05, 0.5, 0.93, 1.0))  # as shares of the tokens
@@ -37,29 +26,23 @@ class Exactness(NamedTuple):
     """What the self-check found."""
 
     bit_exact: bool
-    shapes: Shapes
     statement: str
 
 
+UNCHECKED = Exactness(False, "not checked: the self-check is switched off")
+
+
 def check(runner: Runner) -> Exactness:
-    """Try the candidates on the runner's model and leave it with the shapes that hold, if any.
+    """Try the ways the runner's model can be computed and leave it with the first that holds.
 
     Writes over the beginning of the cache and leaves it zero.
     """
-    for shapes in CANDIDATES:
-        runner.shapes = shapes
-        held = _settle_products(runner) and all(_trials(runner))
+    for _ in runner.computation.arrangements():
+        held = all(_trials(runner))
         runner.cache[:, : BLOCK_SIZE + _ROOM].zero_()
         if held:
-            return Exactness(True, shapes, "bit-exact here: self-check passed")
-    runner.shapes = Shapes()
-    return Exactness(False, runner.shapes, "equal within rounding here: self-check not passed")
-
-
-def unchecked(runner: Runner) -> Exactness:
-    """The verdict without a check: careful shapes, no promise."""
-    runner.shapes = Shapes()
-    return Exactness(False, runner.shapes, "not checked: the self-check is switched off")
+            return Exactness(True, "bit-exact here: self-check passed")
+    return Exactness(False, "equal within rounding here: self-check not passed")
 
 
 def _trials(runner: Runner) -> Iterator[bool]:
@@ -78,38 +61,6 @@ def _trials(runner: Runner) -> Iterator[bool]:
         yield torch.equal(text.compute([text.length], company=company), expected)
     text.compute([text.prompt])
     yield torch.equal(text.compute_as_branch(), expected)
-
-
-@torch.inference_mode()
-def _settle_products(runner: Runner) -> bool:
-    """Give each matrix product the most rows within which their number changes no bit."""
-    step = runner.shapes.rows
-    settled: dict[tuple[int, int], int | None] = {}
-    for layer in runner.products:
-        kind = (layer.in_features, layer.out_features)
-        if kind not in settled:
-            fitting = (most for most in _PRODUCT_ROWS if _product_holds(layer, step, most, runner))
-            settled[kind] = next(fitting, None)
-        if (most := settled[kind]) is None:
-            return False
-        layer.most_rows = most
-    return True
-
-
-def _product_holds(layer: PackedLinear, step: int, most: int, runner: Runner) -> bool:
-    layer.most_rows = most
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(most, layer.in_features, generator=generator).to(runner.dtype)
-    whole = layer(rows)
-    return all(torch.equal(layer(rows[:size]), whole[:size]) for size in _sizes(layer, step, most))
-
-
-def _sizes(layer: PackedLinear, step: int, most: int) -> Iterator[int]:
-    """The row counts to try: all small ones, some large ones; few for an output layer, which
-    costs as much as many others together."""
-    few = layer.out_features > _WIDE
-    yield from range(step, min(most, 160), step * (17 if few else 1))
-    yield from range(160, most, step * (97 if few else 7))
 
 
 class _Text:

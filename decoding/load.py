@@ -1,8 +1,10 @@
 """From a directory with a model to a checked engine, and the facts about it."""
 
 import math
+from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import psutil
 import torch
@@ -16,15 +18,17 @@ from transformers import (
 )
 
 from decoding import exactness, strategies
-from decoding.architecture import CacheGeometry, refuse_unsupported
+from decoding.architecture import CacheGeometry, UnsupportedModel, refuse_unsupported
 from decoding.engine import Engine
 from decoding.exactness import Exactness
-from decoding.options import DTypeName, LoadOptions
+from decoding.native.computation import NativeComputation
+from decoding.native.library import NoKernels, instructions
+from decoding.options import DTypeName, Format, LoadOptions
 from decoding.probe import probed_runner
 from decoding.report import EngineInfo
-from decoding.runner import BLOCK_SIZE
+from decoding.runner import BLOCK_SIZE, Runner
 
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+_DTYPES = {"int8": torch.bfloat16, "bf16": torch.bfloat16, "fp32": torch.float32}
 _MOST_CACHE_TOKENS = 65_536
 _CACHE_SHARE = {"cpu": 0.15, "cuda": 0.8}  # of the memory that is free once the model is loaded
 
@@ -41,12 +45,17 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
         torch.set_num_threads(options.threads)
     device = _device(options.device)
     model = load_model(directory, _dtype(options.dtype, device), device)
-    num_blocks = _num_blocks(model, options)
-    runner = probed_runner(model, num_blocks, context_length=options.context_length)
-    found = exactness.check(runner) if options.self_check else exactness.unchecked(runner)
+    runner, kernels = _runner(model, options)
+    found = exactness.check(runner) if options.self_check else exactness.UNCHECKED
     eos = _eos(directory)
     engine = Engine(runner, tokenizer=_tokenizer(directory), eos=eos, limits=options.limits)
-    return engine, _info(engine, name, found, perf_counter() - started)
+    facts = {
+        "model": name,
+        "architecture": type(model).__name__,
+        "parameters": model.num_parameters(),
+        "kernels": kernels,
+    }
+    return engine, _info(engine, facts, found, perf_counter() - started)
 
 
 def load_model(directory: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -60,15 +69,42 @@ def load_model(directory: Path, dtype: torch.dtype, device: torch.device) -> Pre
     return model.to(device)
 
 
-def _info(engine: Engine, name: str, found: Exactness, seconds: float) -> EngineInfo:
+def _runner(model: PreTrainedModel, options: LoadOptions) -> tuple[Runner, str]:
+    """The fastest runner that computes what the model does, and whose kernels it uses.
+
+    Raises:
+        UnsupportedModel: there is none, or none in the number format asked for.
+    """
+    num_blocks = _num_blocks(model, options)
+    make = partial(probed_runner, model, num_blocks, context_length=options.context_length)
+    try:
+        format = _native_format(options.dtype, model.dtype)
+        runner = make(compute=partial(NativeComputation, format=format))
+        return runner, runner.computation.description
+    except NoKernels as reason:
+        if options.dtype == "int8":
+            raise UnsupportedModel(
+                f"int8 takes Stride's own kernels, and {reason}; choose another dtype"
+            ) from reason
+        return make(), f"transformers; of Stride's own {reason}"
+
+
+def _native_format(name: DTypeName, dtype: torch.dtype) -> Format:
+    """Eight bits wherever there are instructions for them: they halve what a step reads."""
+    if name != "auto":
+        return name
+    if instructions():
+        return "int8"
+    return "bf16" if dtype == torch.bfloat16 else "fp32"
+
+
+def _info(engine: Engine, facts: dict[str, Any], found: Exactness, seconds: float) -> EngineInfo:
     runner = engine.runner
     return EngineInfo(
-        model=name,
-        architecture=type(runner.model).__name__,
-        dtype=str(runner.dtype).removeprefix("torch."),
-        device=str(runner.device),
+        **facts,
+        dtype=runner.computation.format,
+        device=str(runner.computation.device),
         threads=torch.get_num_threads(),
-        parameters=runner.num_parameters,
         vocabulary_size=runner.vocabulary_size,
         context_length=engine.context_length,
         cache_tokens=engine.pool.capacity,
@@ -88,7 +124,7 @@ def _device(name: str) -> torch.device:
 
 
 def _dtype(name: DTypeName, device: torch.device) -> torch.dtype:
-    """bfloat16 wherever it is native: it halves what a step reads from memory."""
+    """What to load the parameters in: bfloat16 wherever it is native."""
     if name != "auto":
         return _DTYPES[name]
     native = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()

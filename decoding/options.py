@@ -4,7 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-DTypeName = Literal["auto", "bf16", "fp32"]
+Format = Literal["int8", "bf16", "fp32"]
+DTypeName = Literal["auto", "int8", "bf16", "fp32"]
 
 
 class Limits(Struct, frozen=True, kw_only=True):

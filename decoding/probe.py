@@ -5,7 +5,7 @@ by its own code before it is given ours, and the same tokens again in pieces: a 
 as the second branch of a tree, beside another sequence.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,26 +14,34 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from decoding.architecture import CacheGeometry, UnsupportedModel
-from decoding.attention import UnsupportedAttention
-from decoding.plan import Segment
-from decoding.runner import BLOCK_SIZE, Runner
+from decoding.eager.attention import UnsupportedAttention
+from decoding.eager.computation import EagerComputation
+from decoding.runner import BLOCK_SIZE, Computation, Runner
+from decoding.segment import Segment
 
 _TOKENS, _CHUNK, _COMPANY = 24, 16, 4
 _WINDOW = 7  # shorter than the chunk, so that every later token has lost sight of the first ones
-_TOLERANCES = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.25}
+_TOLERANCES = {"float64": 1e-4, "float32": 1e-3, "float16": 0.1, "bfloat16": 0.25, "int8": 0.25}
 
 
-def probed_runner(model: PreTrainedModel, num_blocks: int, *, context_length: int = 0) -> Runner:
+def probed_runner(
+    model: PreTrainedModel,
+    num_blocks: int,
+    *,
+    context_length: int = 0,
+    compute: Callable[[PreTrainedModel], Computation] = EagerComputation,
+) -> Runner:
     """A runner of a model, once its logits have been found to be the model's own.
 
     Raises:
         UnsupportedModel: they are not, or the architecture is one that cannot be served.
+        NoKernels: ``compute`` does not know the model.
     """
     name = type(model).__name__
     with _short_windows(model):
         tokens = _random_tokens(model)
         expected = _own_logits(model, tokens)
-        runner = Runner(model, num_blocks, context_length=context_length)
+        runner = Runner(compute(model), num_blocks, context_length=context_length)
         try:
             logits = _our_logits(runner, tokens)
         except UnsupportedAttention as error:
@@ -43,9 +51,9 @@ def probed_runner(model: PreTrainedModel, num_blocks: int, *, context_length: in
                 f"{name} cannot be served: it does not hand our arguments on to its attention"
             ) from error
     difference = float((logits - expected).pow(2).mean().sqrt() / expected.std())
-    if not difference <= _TOLERANCES[runner.dtype]:
+    if not difference <= _TOLERANCES[runner.computation.format]:
         raise UnsupportedModel(
-            f"{name} cannot be served: our attention does not reproduce its own (their logits"
+            f"{name} cannot be served: our computation does not reproduce its own (their logits"
             f" differ by {difference:.1%} of the spread)"
         )
     return runner

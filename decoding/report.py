@@ -15,7 +15,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
 
     model: str  # what the user named
     architecture: str  # "LlamaForCausalLM"
-    dtype: str  # "bfloat16"
+    dtype: str  # of products: "int8", "bfloat16"
+    kernels: str  # whose: "Stride's own (AMX)"
     device: str  # "cpu", "cuda:0"
     threads: int
     parameters: int

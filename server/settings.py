@@ -99,9 +99,9 @@ class Settings(BaseModel):
         "info", "How much is logged.", group=SERVER
     )
 
-    dtype: Literal["auto", "bf16", "fp32"] = setting(
+    dtype: Literal["auto", "int8", "bf16", "fp32"] = setting(
         "auto",
-        "Number format of weights and cache; auto is bf16 where the device computes in it.",
+        "Number format of weights; auto is int8 on a CPU with instructions for it, else bf16.",
         group=HARDWARE,
     )
     device: Literal["auto", "cpu", "cuda"] = setting(

@@ -34,6 +34,7 @@ def facts(info: EngineInfo, url: str, num_keys: int) -> list[tuple[str, str]]:
     return [
         ("Model", f"{info.model}  ({info.architecture}, {count(info.parameters)} parameters)"),
         ("Computes in", f"{info.dtype} on {info.device}, {plural(info.threads, 'thread')}"),
+        ("Kernels", info.kernels),
         ("KV cache", f"{info.cache_tokens:,} tokens, {info.cache_bytes / 2**20:,.0f} MiB"),
         ("Context", f"{info.context_length:,} tokens"),
         ("Strategies", ", ".join(info.strategies)),

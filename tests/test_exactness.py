@@ -1,4 +1,4 @@
-"""The guarantee: on the CPU, in bf16, with the default model, answers are those of plain decoding.
+"""The guarantee: on the CPU, in every format, with the default model, answers are plain decoding's.
 
 Not "up to numerics": token ids are identical and the logits behind every token are the same bits,
 for every draft however good or bad, alone or in a mixed batch, with the prefix cache cold or warm,
@@ -18,6 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from decoding import exactness
 from decoding.batch import Turn
 from decoding.draft import Draft, Strategy
+from decoding.eager.computation import CANDIDATES, EagerComputation
+from decoding.eager.plan import Shapes
 from decoding.engine import Engine
 from decoding.load import load_model
 from decoding.options import Limits
@@ -189,7 +191,10 @@ def assert_same(answer: Answer, plain: Answer) -> None:
 
 @pytest.fixture(scope="module")
 def runner(default_model: Path) -> Runner:
-    runner = Runner(load_model(default_model, torch.bfloat16, torch.device("cpu")), num_blocks=400)
+    runner = Runner(
+        EagerComputation(load_model(default_model, torch.bfloat16, torch.device("cpu"))),
+        num_blocks=400,
+    )
     found = exactness.check(runner)
     assert found.bit_exact, found.statement
     return runner
@@ -313,12 +318,13 @@ def test_preemption_changes_no_bit(
         assert_same(answer, plain["seeded", i])
 
 
-@pytest.mark.parametrize("shapes", exactness.CANDIDATES[1:], ids=str)
+@pytest.mark.parametrize("runner", ["transformers"], indirect=True)
+@pytest.mark.parametrize("shapes", CANDIDATES[1:], ids=str)
 def test_the_careful_shapes_are_exact_too(
-    runner: Runner, prompts: Prompts, shapes: exactness.Shapes, monkeypatch: pytest.MonkeyPatch
+    runner: Runner, prompts: Prompts, shapes: Shapes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other machines need them: here they must hold as well, whatever bits they produce."""
-    monkeypatch.setattr(runner, "shapes", shapes)
+    monkeypatch.setattr(runner.computation, "shapes", shapes)
     question = request(prompts[7], SAMPLINGS["seeded"])
     (known,) = engine(runner).answer((question, None, ()))
     (answer,) = engine(runner, step_tokens=33).answer((question, _branching, known.tokens))

@@ -10,10 +10,21 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from ctypes import POINTER, Structure, c_double, c_float, c_int, c_int32, c_int64, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_void_p,
+)
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 _SOURCES = Path(__file__).parent / "kernels"
 _COMPILE = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-fopenmp", "-Wno-psabi", "-c")
@@ -25,37 +36,29 @@ PHASES = ("norm, encode", "qkv", "cache", "attention", "output", "gate, up", "do
 
 
 class NoKernels(Exception):
-    """There is no library for this machine; the message says why."""
+    """The kernels cannot be used; the message says why, in a few words for the user."""
+
+
+def _fields(kind: Any, names: str) -> list[tuple[str, Any]]:
+    return [(name, kind) for name in names.split()]
 
 
 class Shape(Structure):
     """``stride::Shape``: what a model's configuration says."""
 
     _fields_ = (
-        *(
-            (name, c_int32)
-            for name in (
-                "hidden intermediate vocabulary layers heads kv_heads head_size rotary"
-                " positions threads"
-            ).split()
-        ),
-        ("epsilon", c_float),
-        ("scaling", c_float),
+        *_fields(c_int32, "hidden intermediate vocabulary layers"),
+        *_fields(c_int32, "heads kv_heads head_size rotary threads"),
+        *_fields(c_float, "epsilon scaling"),
     )
 
 
 class LayerSource(Structure):
-    """``stride::LayerSource``: addresses of one layer's parameters, 0 where it has none."""
+    """``stride::LayerSource``: addresses of one layer's parameters, None where it has none."""
 
     _fields_ = (
-        *(
-            (name, c_void_p)
-            for name in (
-                "norm q k v q_bias k_bias v_bias q_norm k_norm o o_bias"
-                " mlp_norm gate up down gate_bias up_bias down_bias"
-            ).split()
-        ),
-        ("window", c_int32),
+        *_fields(c_void_p, "norm q k v q_bias k_bias v_bias q_norm k_norm o o_bias"),
+        *_fields(c_void_p, "mlp_norm gate up down gate_bias up_bias down_bias"),
     )
 
 
@@ -63,13 +66,8 @@ class Batch(Structure):
     """``stride::Batch``: what a forward is to compute."""
 
     _fields_ = (
-        ("rows", c_int32),
-        ("sequences", c_int32),
-        ("wanted", c_int32),
-        *(
-            (name, c_void_p)
-            for name in "tokens positions parents counts starts slots outputs cache".split()
-        ),
+        *_fields(c_int32, "rows sequences wanted"),
+        *_fields(c_void_p, "tokens positions parents counts starts slots outputs cache"),
         ("cache_slots", c_int64),
     )
 
@@ -93,11 +91,22 @@ def library() -> ctypes.CDLL:
     loaded.stride_add_layer.argtypes = [c_void_p, POINTER(LayerSource)]
     loaded.stride_set_ends.argtypes = [c_void_p] * 6
     loaded.stride_seconds.argtypes = [c_void_p]
-    loaded.stride_seconds.restype = POINTER(c_double)
+    loaded.stride_seconds.restype = POINTER(c_double * len(PHASES))
+    loaded.stride_instructions.restype = c_char_p
     loaded.stride_forward.argtypes = [c_void_p, POINTER(Batch), c_void_p]
     if not loaded.stride_ready():
         raise NoKernels("the system does not lend its matrix unit")
     return loaded
+
+
+def instructions() -> str:
+    """The instructions that make products of few bits cheap here: "AMX"; "" if there are none.
+
+    Raises:
+        NoKernels: this machine has no library.
+    """
+    named: bytes = library().stride_instructions()
+    return named.decode()
 
 
 def _path() -> Path:

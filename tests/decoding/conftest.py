@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, settings
 from tiny_engine import MakeEngine, tiny_llama
 from transformers import LlamaForCausalLM
 
+from decoding.eager.computation import EagerComputation
+from decoding.eager.plan import Shapes
 from decoding.engine import Engine
 from decoding.options import Limits
-from decoding.plan import Shapes
 from decoding.runner import Runner
 
 # A busy machine is slow, which is no failure.
@@ -40,8 +41,9 @@ def make_engine(llama: LlamaForCausalLM) -> MakeEngine:
     def make(
         *, num_blocks: int = 64, eos: tuple[int, ...] = (), tokenizer: Any = None, **limits: Any
     ) -> Engine:
-        runner = Runner(deepcopy(llama), num_blocks)
-        runner.shapes = Shapes(rows=8)  # in float32 a row's bits depend on the number of rows
+        computation = EagerComputation(deepcopy(llama))
+        computation.shapes = Shapes(rows=8)  # in float32 a row's bits depend on the number of rows
+        runner = Runner(computation, num_blocks)
         return Engine(runner, tokenizer=tokenizer, eos=eos, limits=Limits(**limits))
 
     return make

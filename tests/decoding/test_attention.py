@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from trees import drafts, node_path
 
-from decoding.attention import UnsupportedAttention, attend
 from decoding.draft import Draft
-from decoding.plan import Call, Plan, Segment, Shapes, make_plan
+from decoding.eager.attention import UnsupportedAttention, attend
+from decoding.eager.plan import Call, Plan, Shapes, make_plan
+from decoding.segment import Segment
 
 SHAPES = Shapes()
 SMALL = Shapes(rows=2, tile=4, keys=8, folded=11)

@@ -7,6 +7,7 @@ import torch
 from tiny_engine import Decode, answers, asking, branching, half_right, prompt_of, tiny_llama
 from transformers import LlamaForCausalLM
 
+from decoding.eager.computation import EagerComputation
 from decoding.engine import Engine
 from decoding.runner import Runner
 
@@ -33,7 +34,7 @@ def shortfall(model: LlamaForCausalLM, prompt: tuple[int, ...], answer: list[int
 def test_every_token_is_the_models_own_within_a_margin(device: str) -> None:
     model = tiny_llama().to(device, torch.bfloat16)
     reference = copy.deepcopy(model)
-    engine = Engine(Runner(model, num_blocks=64))
+    engine = Engine(Runner(EagerComputation(model), num_blocks=64))
     requests = [asking(prompt_of(length, length)) for length in (5, 40, 90)]
     plain = [answer.tokens for answer in answers(engine, *requests)]
     drafts: list[Decode] = [half_right(plain[0]), branching(plain[0])]

@@ -32,8 +32,8 @@ from transformers import LlamaForCausalLM
 
 from decoding.draft import Draft, Strategy, Verdict
 from decoding.engine import Engine
-from decoding.plan import Segment
 from decoding.request import Request, Sampling, TokenLogprob
+from decoding.segment import Segment
 from decoding.sequence import Sequence as Live
 from decoding.strategies import OptionError
 from decoding.text import TextStream

@@ -10,11 +10,12 @@ import torch
 from transformers import PreTrainedModel
 
 from decoding.draft import Draft, Strategy
+from decoding.eager.computation import EagerComputation
 from decoding.engine import Engine
 from decoding.options import Limits
-from decoding.plan import Segment
 from decoding.request import Request, Sampling, Stopping
 from decoding.runner import BLOCK_SIZE, Runner
+from decoding.segment import Segment
 from decoding.sequence import Sequence
 from tests.decoding.tiny_models import FAMILIES, VOCABULARY, WINDOW, reference, tiny_model
 
@@ -44,7 +45,7 @@ def case_of(family: str, dtype: torch.dtype) -> Case:
     own = reference(model)
     prompts = [random_tokens(length, seed=length) for length in PROMPT_LENGTHS]
     answers = [generated(own, prompt) for prompt in prompts]
-    return Case(own, Runner(model, num_blocks=32), prompts, answers)
+    return Case(own, Runner(EagerComputation(model), num_blocks=32), prompts, answers)
 
 
 @pytest.fixture(params=DTYPES, ids=str)

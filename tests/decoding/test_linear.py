@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from decoding.linear import FusedPart, PackedLinear, pack_linear_layers
+from decoding.eager.linear import FusedPart, PackedLinear, pack_linear_layers
 
 pytestmark = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this build of torch has no oneDNN"

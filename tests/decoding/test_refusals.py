@@ -30,7 +30,8 @@ from transformers import (
 )
 
 from decoding.architecture import UnsupportedModel, refuse_unsupported
-from decoding.attention import NAME, attend
+from decoding.eager.attention import NAME, attend
+from decoding.eager.computation import EagerComputation
 from decoding.load import load_engine
 from decoding.options import LoadOptions
 from decoding.probe import probed_runner
@@ -138,7 +139,7 @@ def test_a_model_that_keeps_its_own_attention_is_refused(monkeypatch: pytest.Mon
     model = tiny_model(LlamaConfig(**GROUPED))
     monkeypatch.setattr(type(model), "_can_set_attn_implementation", lambda *_: False)
     with pytest.raises(UnsupportedModel, match="does not let its attention be replaced"):
-        Runner(model, num_blocks=4)
+        Runner(EagerComputation(model), num_blocks=4)
 
 
 def _without_window(*args: object, sliding_window: object, **others: object) -> object:
@@ -182,7 +183,7 @@ def test_the_probe_finds_mistakes_in_attention(
 
 
 def test_the_probe_leaves_windows_as_they_were() -> None:
-    model = probed_runner(tiny_model(FAMILIES["mistral"]()), num_blocks=4).model
+    model = probed_runner(tiny_model(FAMILIES["mistral"]()), num_blocks=4).computation.model
     assert model.config.sliding_window == WINDOW
 
 
@@ -202,9 +203,10 @@ def test_loading_probes(tmp_path: Path) -> None:
 
 def test_a_rotary_embedding_that_changes_is_served_up_to_where_it_does() -> None:
     """Past that point one long text would turn the positions of all others in its batch."""
-    assert Runner(tiny_model(longrope()), num_blocks=4).context_length == 128
+    assert Runner(EagerComputation(tiny_model(longrope())), num_blocks=4).context_length == 128
 
 
 def test_a_longer_context_than_the_model_has_is_refused() -> None:
+    computation = EagerComputation(tiny_model(LlamaConfig(**GROUPED)))
     with pytest.raises(ValueError, match="at most 256"):
-        Runner(tiny_model(LlamaConfig(**GROUPED)), num_blocks=4, context_length=257)
+        Runner(computation, num_blocks=4, context_length=257)

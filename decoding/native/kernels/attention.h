@@ -1,9 +1,9 @@
 // Attention of the rows of a forward over a paged cache, without copying a prefix.
 //
-// A task is a few rows of one sequence and one key-value head; the rows' query heads are its
-// *lanes*, at most sixteen. Every lane's sums run over its keys one by one in the order of their
-// slots. A key that a lane may not see adds exactly zero, so neither other branches of a draft
-// tree nor other rows change its bits.
+// A task is a few rows of one sequence and some key-value heads. The rows' query heads are its
+// *lanes*, at most sixteen, which numbers are computed for side by side. Every lane's sums run over
+// its keys one by one in the order of their slots, and a key that a lane may not see adds exactly
+// zero: neither other branches of a draft tree nor other rows change its bits.
 #pragma once
 
 #include <vector>
@@ -12,7 +12,7 @@
 
 namespace stride {
 
-// What a forward is to compute; filled in by decoding/native/forward.py.
+// What a forward is to compute; filled in by decoding/native/computation.py.
 struct Batch {
   int32_t rows, sequences, wanted;
   const int64_t* tokens;     // [rows]
@@ -26,11 +26,6 @@ struct Batch {
   int64_t cache_slots;
 };
 
-struct HeadShape {
-  int heads, kv_heads, size, rotary;
-  int groups() const { return heads / kv_heads; }
-};
-
 // Some rows of one sequence, and the keys they may see.
 struct RowGroup {
   int first_row, rows;
@@ -40,10 +35,12 @@ struct RowGroup {
   size_t masks;  // where the lanes that see key `start`, `start + 1`, ... are in Groups::masks
 };
 
-// The rows of a batch, cut for attention: the same in every layer with the same window.
+// The rows of a batch, cut for attention: the same in every layer.
 class RowGroups {
  public:
-  RowGroups(const Batch& batch, int groups, int window) : window_(window) {
+  RowGroups() = default;
+  // `groups` is how many query heads share a key-value head.
+  RowGroups(const Batch& batch, int groups) {
     const int most = kLanes / groups;
     const int64_t* slots = batch.slots;
     for (int sequence = 0, first = 0; sequence < batch.sequences; ++sequence) {
@@ -53,8 +50,9 @@ class RowGroups {
       for (int row = 0; row < count; row += most) {
         const int rows = std::min(most, count - row);
         all.push_back({first + row, rows, slots, start, start + row + rows, masks.size()});
-        add_masks(row, rows, groups, batch.positions + first);
+        add_masks(row, rows, groups);
         most_keys = std::max(most_keys, start + row + rows);
+        most_rows = std::max(most_rows, rows);
       }
       first += count;
       slots += start + count;
@@ -63,7 +61,7 @@ class RowGroups {
 
   std::vector<RowGroup> all;
   std::vector<uint16_t> masks;
-  int most_keys = 0;
+  int most_keys = 0, most_rows = 0;
 
  private:
   // Finds, for every row of a tree, itself and its ancestors.
@@ -79,81 +77,106 @@ class RowGroups {
     }
   }
 
-  void add_masks(int first, int rows, int groups, const int64_t* positions) {
+  void add_masks(int first, int rows, int groups) {
     for (int key = 0; key < first + rows; ++key) {
       uint16_t lanes = 0;
       for (int row = 0; row < rows; ++row) {
         const uint64_t word = paths_[static_cast<size_t>(first + row) * words_ + key / 64];
-        const bool recent = positions[key] > positions[first + row] - window_;
-        if (recent && word >> key % 64 & 1) lanes |= ((1 << groups) - 1) << row * groups;
+        if (word >> key % 64 & 1) lanes |= ((1 << groups) - 1) << row * groups;
       }
       masks.push_back(lanes);
     }
   }
 
-  int window_;
   int words_ = 0;
   std::vector<uint64_t> paths_;
 };
 
-// Keys and values of one layer and key-value head.
+// The cached keys and values of one layer.
 template <class Cached>
-struct HeadCache {
+struct LayerCache {
   Cached* keys;
-  long stride;  // from slot to slot
+  long slot;    // from a slot to the next
   long values;  // from a key to its value
 
-  Cached* key(int64_t slot) const { return keys + slot * stride; }
-  Cached* value(int64_t slot) const { return keys + slot * stride + values; }
+  Cached* key(int64_t at) const { return keys + at * slot; }
+  Cached* value(int64_t at) const { return keys + at * slot + values; }
 };
 
-// --- scores: sixteen keys times up to sixteen lanes ------------------------------------------
-
-// The queries of a task, as the product with sixteen keys takes them.
+// Some rows of one sequence and some key-value heads. Lanes go by head, then row, then query head.
 template <class Cached>
-struct Queries {
-  std::vector<float> columns;  // [head size, lanes]
+struct Task {
+  const RowGroup& group;
+  const uint16_t* masks;
+  LayerCache<Cached> cache;
+  int first_head, heads, groups, size;  // key-value heads; query heads in each; head size
 
-  void resize(int size) { columns.assign(static_cast<size_t>(size) * kLanes, 0); }
-  void set(int lane, const float* query, int size) {
-    for (int d = 0; d < size; ++d) columns[d * kLanes + lane] = query[d];
+  int lanes_per_head() const { return group.rows * groups; }
+  int lanes() const { return heads * lanes_per_head(); }
+  int row(int lane) const { return group.first_row + lane % lanes_per_head() / groups; }
+  int query_head(int lane) const {
+    return (first_head + lane / lanes_per_head()) * groups + lane % groups;
   }
-  // `keys` are sixteen rows, `stride` apart; `scores` is [16, lanes].
-  void score(const Cached* keys, long stride, int size, float* scores) const {
+  // The lanes that see key `start + index`.
+  uint32_t mask(int index) const {
+    uint32_t lanes = 0;
+    for (int head = 0; head < heads; ++head) lanes |= masks[index] << head * lanes_per_head();
+    return lanes;
+  }
+};
+
+// --- scores: sixteen keys times sixteen lanes ------------------------------------------------
+
+// The queries of a task, as the product with sixteen keys takes them. A head's lanes are zero in
+// all other heads' queries.
+template <class Cached>
+class Queries {
+ public:
+  void clear(int heads, int size) { columns_.assign(heads * size * kLanes, 0.0f); }
+  void set(int lane, int head, const float* query, int size) {
+    for (int d = 0; d < size; ++d) columns_[(head * size + d) * kLanes + lane] = query[d];
+  }
+  // `keys` are sixteen rows of `heads` times `size`, `stride` apart; `scores` is [16, lanes].
+  void score(const Cached* keys, long stride, int heads, int size, float* scores) const {
     for (int key = 0; key < 16; ++key) {
       Floats total{};
-      for (int d = 0; d < size; ++d) {
-        total += load(&columns[d * kLanes]) * to_float(keys[key * stride + d]);
+      for (int i = 0; i < heads * size; ++i) {
+        total += load(&columns_[i * kLanes]) * to_float(keys[key * stride + i]);
       }
       store(scores + key * kLanes, total);
     }
   }
+
+ private:
+  std::vector<float> columns_;  // [heads, head size, lanes]
 };
 
 #ifdef STRIDE_AMX
 template <>
-struct Queries<Bfloat16> {
-  std::vector<Bfloat16> tiles;  // [head size / 32, 16 pairs, lanes, 2]
-
-  void resize(int size) { tiles.assign(static_cast<size_t>(size) * kLanes, Bfloat16{0}); }
-  void set(int lane, const float* query, int size) {
+class Queries<Bfloat16> {
+ public:
+  void clear(int heads, int size) { tiles_.assign(heads * size * kLanes, Bfloat16{0}); }
+  void set(int lane, int head, const float* query, int size) {
     Bfloat16 rounded[kLanes];
     for (int d = 0; d < size; d += kLanes) {
       store(rounded, load(query + d));
       for (int i = 0; i < kLanes; ++i) {
-        tiles[((d + i) / 2 * kLanes + lane) * 2 + i % 2] = rounded[i];
+        tiles_[((head * size + d + i) / 2 * kLanes + lane) * 2 + i % 2] = rounded[i];
       }
     }
   }
-  void score(const Bfloat16* keys, long stride, int size, float* scores) const {
+  void score(const Bfloat16* keys, long stride, int heads, int size, float* scores) const {
     _tile_zero(0);
-    for (int d = 0; d < size; d += 32) {
-      _tile_loadd(4, keys + d, stride * sizeof(Bfloat16));
-      _tile_loadd(6, tiles.data() + static_cast<size_t>(d) * kLanes, 64);
+    for (int i = 0; i < heads * size; i += 32) {
+      _tile_loadd(4, keys + i, stride * sizeof(Bfloat16));
+      _tile_loadd(6, tiles_.data() + i * kLanes, 64);
       _tile_dpbf16ps(0, 4, 6);
     }
     _tile_stored(0, scores, 64);
   }
+
+ private:
+  std::vector<Bfloat16> tiles_;  // [heads, head size / 32, 16 pairs, lanes, 2]
 };
 #endif
 
@@ -164,50 +187,73 @@ template <class Cached>
 struct Scratch {
   std::vector<float> scores;  // [keys, lanes]
   std::vector<Cached> block;  // sixteen keys that do not lie together
-  std::vector<float> query;
+  std::vector<float> head;
   Queries<Cached> queries;
 };
 
+inline bool lie_together(const int64_t* slots) {
+  bool together = true;
+  for (int i = 1; i < 16; ++i) together = together && slots[i] == slots[0] + i;
+  return together;
+}
+
+// The task's heads of sixteen keys, `*stride` apart; copied to `block` if they do not lie together.
 template <class Cached>
-const Cached* sixteen_keys(const HeadCache<Cached>& cache, const RowGroup& group, int first,
-                           int size, std::vector<Cached>& block, long* stride) {
-  const int64_t* slots = group.slots + first;
-  *stride = cache.stride;
-  if (first + 16 <= group.keys && slots[15] == slots[0] + 15) {
-    bool together = true;
-    for (int i = 1; i < 15; ++i) together = together && slots[i] == slots[0] + i;
-    if (together) return cache.key(slots[0]);
-  }
-  *stride = size;
+const Cached* sixteen_keys(const Task<Cached>& task, int first, std::vector<Cached>& block,
+                           long* stride) {
+  const int64_t* slots = task.group.slots + first;
+  const int left = task.group.keys - first, offset = task.first_head * task.size;
+  *stride = task.cache.slot;
+  if (left >= 16 && lie_together(slots)) return task.cache.key(slots[0]) + offset;
+  *stride = task.heads * task.size;
   for (int i = 0; i < 16; ++i) {
-    const int64_t slot = slots[std::min(i, group.keys - 1 - first)];
-    std::memcpy(&block[static_cast<size_t>(i) * size], cache.key(slot), size * sizeof(Cached));
+    std::memcpy(&block[i * *stride], task.cache.key(slots[std::min(i, left - 1)]) + offset,
+                *stride * sizeof(Cached));
   }
   return block.data();
 }
 
-inline Floats hidden_unless(Floats scores, uint32_t lanes) {
-  const Words bit = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768};
-  return (bit & lanes) != 0 ? scores : all(-INFINITY);
+// Reads a word of every cache line of sixteen keys and their values, in the order of addresses. It
+// is what makes the processor stream them: the products below jump from key to key, and prefetch
+// instructions are limited to the few lines that may be on their way to the first cache.
+template <class Cached>
+void fetch(const Task<Cached>& task, int first) {
+  const long bytes = task.heads * task.size * static_cast<long>(sizeof(Cached));
+  const auto read = [bytes](const Cached* from) {
+    const auto* line = reinterpret_cast<const volatile char*>(from);
+    for (long i = 0; i < bytes; i += 64) (void)line[i];
+  };
+  for (int key = first; key < std::min(first + 16, task.group.keys); ++key) {
+    const int64_t slot = task.group.slots[key];
+    read(task.cache.key(slot) + task.first_head * task.size);
+    read(task.cache.value(slot) + task.first_head * task.size);
+  }
 }
 
-// Scores of all keys, and their maximum a lane. `oldest` is each lane's first cached key in its
-// window.
+// Hides, of sixteen keys, those that a lane may not see.
 template <class Cached>
-Floats score_keys(const HeadCache<Cached>& cache, const RowGroup& group, const uint16_t* masks,
-                  Ints oldest, int size, float scaling, Scratch<Cached>& scratch) {
+void hide(const Task<Cached>& task, int first, float* scores) {
+  const int last = std::min(first + 16, task.group.keys);
+  for (int key = std::max(first, task.group.start); key < last; ++key) {
+    float* score = scores + (key - first) * kLanes;
+    const uint32_t lanes = task.mask(key - task.group.start);
+    store(score, ((lanes >> kLane) & 1) != 0 ? load(score) : all(-INFINITY));
+  }
+}
+
+// Scores of all keys, and their maximum a lane.
+template <class Cached>
+Floats score_keys(const Task<Cached>& task, Scratch<Cached>& scratch) {
   Floats maximum = all(-INFINITY);
-  for (int first = 0; first < group.keys; first += 16) {
+  for (int first = 0; first < task.group.keys; first += 16) {
     float* scores = &scratch.scores[static_cast<size_t>(first) * kLanes];
+    fetch(task, first);
     long stride;
-    const Cached* keys = sixteen_keys(cache, group, first, size, scratch.block, &stride);
-    scratch.queries.score(keys, stride, size, scores);
-    for (int key = first; key < std::min(first + 16, group.keys); ++key) {
-      Floats score = load(scores + (key - first) * kLanes) * scaling;
-      if (key >= group.start) score = hidden_unless(score, masks[key - group.start]);
-      score = oldest > key ? all(-INFINITY) : score;
-      store(scores + (key - first) * kLanes, score);
-      maximum = larger(score, maximum);
+    const Cached* keys = sixteen_keys(task, first, scratch.block, &stride);
+    scratch.queries.score(keys, stride, task.heads, task.size, scores);
+    if (first + 16 > task.group.start) hide(task, first, scores);
+    for (int key = 0; key < std::min(16, task.group.keys - first); ++key) {
+      maximum = larger(load(scores + key * kLanes), maximum);
     }
   }
   return maximum;
@@ -224,37 +270,52 @@ inline Floats weigh(float* scores, int keys, Floats maximum) {
   return total;
 }
 
-// Adds up 32 numbers of every value for four lanes: `sums` is [4, 32].
-template <class Cached>
-void add_values(const HeadCache<Cached>& cache, const RowGroup& group, int offset,
-                const float* weights, Floats (&sums)[4][2]) {
-  for (auto& each : sums) each[0] = each[1] = Floats{};
-  for (int key = 0; key < group.keys; ++key, weights += kLanes) {
-    const Cached* value = cache.value(group.slots[key]) + offset;
-    const Floats low = load(value), high = load(value + kLanes);
-    for (int lane = 0; lane < 4; ++lane) {
-      sums[lane][0] += low * weights[lane];
-      sums[lane][1] += high * weights[lane];
+// Adds up 32 numbers of every value, from `offset` on, for `Taken` lanes.
+template <int Taken, class Cached>
+void add_values(const Task<Cached>& task, int offset, const float* weights, Floats (*sums)[2]) {
+  Floats low[Taken] = {}, high[Taken] = {};
+  for (int key = 0; key < task.group.keys; ++key, weights += kLanes) {
+    const Cached* value = task.cache.value(task.group.slots[key]) + offset;
+    const Floats first = load(value), second = load(value + kLanes);
+    for (int lane = 0; lane < Taken; ++lane) {
+      low[lane] += first * weights[lane];
+      high[lane] += second * weights[lane];
     }
+  }
+  for (int lane = 0; lane < Taken; ++lane) {
+    sums[lane][0] = low[lane];
+    sums[lane][1] = high[lane];
   }
 }
 
-// Attends for one task, whose queries are set; `out(lane)` is where a lane's answer goes.
+constexpr int kMostTaken = 8;
+
+template <class Cached>
+void add_values(const Task<Cached>& task, int count, int offset, const float* weights,
+                Floats (*sums)[2]) {
+  constexpr decltype(&add_values<1, Cached>) kBy[] = {
+      add_values<1, Cached>, add_values<2, Cached>, add_values<3, Cached>, add_values<4, Cached>,
+      add_values<5, Cached>, add_values<6, Cached>, add_values<7, Cached>, add_values<8, Cached>};
+  kBy[count - 1](task, offset, weights, sums);
+}
+
+// Attends for a task whose queries are set; `out(lane)` is where a lane's answer goes.
 template <class Cached, class Out>
-void attend(const HeadCache<Cached>& cache, const RowGroup& group, const uint16_t* masks,
-            Ints oldest, const HeadShape& shape, float scaling, Scratch<Cached>& scratch,
-            const Out& out) {
-  const Floats maximum =
-      score_keys(cache, group, masks, oldest, shape.size, scaling, scratch);
-  const Floats share = 1.0f / weigh(scratch.scores.data(), group.keys, maximum);
-  const int lanes = group.rows * shape.groups();
-  for (int lane = 0; lane < lanes; lane += 4) {
-    for (int offset = 0; offset < shape.size; offset += 32) {
-      Floats sums[4][2];
-      add_values(cache, group, offset, &scratch.scores[lane], sums);
-      for (int i = 0; i < std::min(4, lanes - lane); ++i) {
-        store(out(lane + i) + offset, sums[i][0] * share[lane + i]);
-        store(out(lane + i) + offset + kLanes, sums[i][1] * share[lane + i]);
+void attend(const Task<Cached>& task, Scratch<Cached>& scratch, const Out& out) {
+  const Floats maximum = score_keys(task, scratch);
+  const Floats share = 1.0f / weigh(scratch.scores.data(), task.group.keys, maximum);
+  const int per_head = task.lanes_per_head();
+  for (int head = 0; head < task.heads; ++head) {
+    for (int first = 0; first < per_head; first += kMostTaken) {
+      const int lane = head * per_head + first, count = std::min(kMostTaken, per_head - first);
+      for (int d = 0; d < task.size; d += 32) {
+        Floats sums[kMostTaken][2];
+        add_values(task, count, (task.first_head + head) * task.size + d, &scratch.scores[lane],
+                   sums);
+        for (int i = 0; i < count; ++i) {
+          store(out(lane + i) + d, sums[i][0] * share[lane + i]);
+          store(out(lane + i) + d + kLanes, sums[i][1] * share[lane + i]);
+        }
       }
     }
   }

@@ -8,18 +8,19 @@
 
 namespace stride {
 
-// What a model's configuration says; filled in by decoding/native/model.py.
+// What a model's configuration says; filled in by decoding/native/decoder.py.
 struct Shape {
   int32_t hidden, intermediate, vocabulary, layers, heads, kv_heads, head_size, rotary;
-  int32_t positions, threads;
+  int32_t threads;
   float epsilon, scaling;
+
+  int groups() const { return heads / kv_heads; }
 };
 
 // One layer's parameters as the model has them; null where it has none.
 struct LayerSource {
   const void *norm, *q, *k, *v, *q_bias, *k_bias, *v_bias, *q_norm, *k_norm, *o, *o_bias;
   const void *mlp_norm, *gate, *up, *down, *gate_bias, *up_bias, *down_bias;
-  int32_t window;
 };
 
 class Decoder {
@@ -84,16 +85,14 @@ class FormattedDecoder : public Decoder {
   struct Layer {
     std::vector<float> norm, mlp_norm, q_norm, k_norm;
     Weights<Format> qkv, o, gate_up, down;
-    int window;
   };
 
  public:
   explicit FormattedDecoder(const Shape& shape)
-      : shape_(shape), heads_{shape.heads, shape.kv_heads, shape.head_size, shape.rotary},
-        arena_(arena_bytes()), scratch_(shape.threads) {
+      : shape_(shape), arena_(arena_bytes()), scratch_(shape.threads) {
     for (auto& each : scratch_) {
-      each.block.resize(static_cast<size_t>(shape.head_size) * 16);
-      each.query.resize(shape.head_size);
+      each.block.resize(static_cast<size_t>(kv_size()) * 16);
+      each.head.resize(shape.head_size);
     }
   }
 
@@ -119,8 +118,7 @@ class FormattedDecoder : public Decoder {
                        floats<Source>(from.k_norm, shape_.head_size), packed(hidden, qkv),
                        packed(q_size(), slices<Source>(from.o, from.o_bias, hidden, q_size())),
                        packed(hidden, gate_up),
-                       packed(inner, slices<Source>(from.down, from.down_bias, hidden, inner)),
-                       from.window});
+                       packed(inner, slices<Source>(from.down, from.down_bias, hidden, inner))});
   }
 
   void set_ends(const void* embedding, const void* norm, const void* head, const float* cosines,
@@ -181,13 +179,7 @@ class FormattedDecoder : public Decoder {
     grow(projected_, rows * qkv_stride());
     grow(wide_, rows * widest);
     encoded_.resize(batch.rows, static_cast<int>(widest));
-    groups_.clear();
-    for (const Layer& layer : layers_) {
-      const auto same = [&](const Windowed& each) { return each.window == layer.window; };
-      if (std::none_of(groups_.begin(), groups_.end(), same)) {
-        groups_.push_back({layer.window, RowGroups(batch, heads_.groups(), layer.window)});
-      }
-    }
+    groups_ = RowGroups(batch, shape_.groups());
     slot_of_row_.clear();
     const int64_t* slots = batch.slots;
     for (int sequence = 0; sequence < batch.sequences; ++sequence) {
@@ -195,7 +187,7 @@ class FormattedDecoder : public Decoder {
       slot_of_row_.insert(slot_of_row_.end(), slots, slots + batch.counts[sequence]);
       slots += batch.counts[sequence];
     }
-    const size_t keys = (groups_[0].groups.most_keys + 15) / 16 * 16;
+    const size_t keys = (groups_.most_keys + 15) / 16 * 16;
     for (auto& each : scratch_) grow(each.scores, keys * kLanes);
     next_task_.store(0);
   }
@@ -286,10 +278,10 @@ class FormattedDecoder : public Decoder {
 
   // --- attention ---
 
-  HeadCache<Cached> head_cache(const Batch& batch, int layer, int head) const {
+  LayerCache<Cached> layer_cache(const Batch& batch, int layer) const {
     const long stride = 2 * kv_size();
     auto* cache = static_cast<Cached*>(batch.cache) + layer * batch.cache_slots * stride;
-    return {cache + head * shape_.head_size, stride, kv_size()};
+    return {cache, stride, kv_size()};
   }
 
   // One projected head of a row, normalised if the layer does that, and rotated to its position.
@@ -306,62 +298,61 @@ class FormattedDecoder : public Decoder {
   }
 
   void write_cache(const Member& member, const Batch& batch, const Layer& layer, int index) {
-    std::vector<float>& key = scratch_[member.index].query;
+    const auto cache = layer_cache(batch, index);
+    std::vector<float>& key = scratch_[member.index].head;
     const Range share = member.share(batch.rows * shape_.kv_heads);
     for (int item = share.begin; item < share.end; ++item) {
-      const int row = item / shape_.kv_heads, head = item % shape_.kv_heads;
-      const auto cache = head_cache(batch, index, head);
-      const int offset = q_size() + head * shape_.head_size;
-      rotated(batch, row, offset, layer.k_norm, key.data());
-      const float* value =
-          &projected_[static_cast<size_t>(row) * qkv_stride() + offset + kv_size()];
+      const int row = item / shape_.kv_heads, head = item % shape_.kv_heads * shape_.head_size;
+      const int64_t slot = slot_of_row_[row];
+      rotated(batch, row, q_size() + head, layer.k_norm, key.data());
+      const float* value = &projected_[static_cast<size_t>(row) * qkv_stride() + q_size() +
+                                       kv_size() + head];
       for (int i = 0; i < shape_.head_size; i += kLanes) {
-        store(cache.key(slot_of_row_[row]) + i, load(&key[i]));
-        store(cache.value(slot_of_row_[row]) + i, load(value + i));
+        store(cache.key(slot) + head + i, load(&key[i]));
+        store(cache.value(slot) + head + i, load(value + i));
       }
     }
   }
 
-  // Tasks differ in length, so threads take the next one when they are free.
+  // As many heads as there are lanes for, but something for every thread.
+  int heads_per_task() const {
+    const int fitting = kLanes / (groups_.most_rows * shape_.groups());
+    const int fair = static_cast<int>(groups_.all.size()) * shape_.kv_heads / shape_.threads;
+    return std::clamp(fair, 1, std::min(fitting, shape_.kv_heads));
+  }
+
+  // Tasks differ in length, so a thread takes the next one when it is free.
   void attend_tasks(const Member& member, const Batch& batch, const Layer& layer, int index) {
-    const auto same = [&](const Windowed& each) { return each.window == layer.window; };
-    const RowGroups& groups = std::find_if(groups_.begin(), groups_.end(), same)->groups;
-    const int tasks = static_cast<int>(groups.all.size()) * shape_.kv_heads;
+    const int heads = heads_per_task();
+    const int parts = (shape_.kv_heads + heads - 1) / heads;
+    const int tasks = static_cast<int>(groups_.all.size()) * parts;
     shape_tiles(16);
-    for (int task; (task = next_task_.fetch_add(1)) < tasks;) {
-      const RowGroup& group = groups.all[task / shape_.kv_heads];
-      attend_task(member, batch, layer, index, groups, group, task % shape_.kv_heads);
+    for (int next; (next = next_task_.fetch_add(1)) < tasks;) {
+      const RowGroup& group = groups_.all[next / parts];
+      const int first = next % parts * heads;
+      attend_task(member, batch, layer,
+                  {group, &groups_.masks[group.masks], layer_cache(batch, index), first,
+                   std::min(heads, shape_.kv_heads - first), shape_.groups(), shape_.head_size});
     }
   }
 
-  void attend_task(const Member& member, const Batch& batch, const Layer& layer, int index,
-                   const RowGroups& groups, const RowGroup& group, int kv_head) {
+  void attend_task(const Member& member, const Batch& batch, const Layer& layer,
+                   const Task<Cached>& task) {
     Scratch<Cached>& scratch = scratch_[member.index];
-    const int first_head = kv_head * heads_.groups();
-    Ints oldest{};
-    scratch.queries.resize(shape_.head_size);
-    const auto row_of = [&](int lane) { return group.first_row + lane / heads_.groups(); };
-    const auto offset_of = [&](int lane) {
-      return (first_head + lane % heads_.groups()) * shape_.head_size;
-    };
-    for (int lane = 0; lane < group.rows * heads_.groups(); ++lane) {
-      rotated(batch, row_of(lane), offset_of(lane), layer.q_norm, scratch.query.data());
-      scratch.queries.set(lane, scratch.query.data(), shape_.head_size);
-      oldest[lane] = static_cast<int>(batch.positions[row_of(lane)]) - layer.window + 1;
+    scratch.queries.clear(task.heads, task.size);
+    for (int lane = 0; lane < task.lanes(); ++lane) {
+      const int row = task.row(lane);
+      rotated(batch, row, task.query_head(lane) * task.size, layer.q_norm, scratch.head.data());
+      for (float& each : scratch.head) each *= shape_.scaling;
+      scratch.queries.set(lane, lane / task.lanes_per_head(), scratch.head.data(), task.size);
     }
-    attend(head_cache(batch, index, kv_head), group, &groups.masks[group.masks], oldest, heads_,
-           shape_.scaling, scratch, [&](int lane) {
-             return &wide_[static_cast<size_t>(row_of(lane)) * q_size() + offset_of(lane)];
-           });
+    attend(task, scratch, [&](int lane) {
+      return &wide_[static_cast<size_t>(task.row(lane)) * q_size() +
+                    task.query_head(lane) * task.size];
+    });
   }
-
-  struct Windowed {
-    int window;
-    RowGroups groups;
-  };
 
   Shape shape_;
-  HeadShape heads_;
   Arena arena_;
   std::vector<Layer> layers_;
   Weights<Format> head_{};
@@ -372,7 +363,7 @@ class FormattedDecoder : public Decoder {
   std::vector<float> states_, projected_, wide_;
   Encoded<Format> encoded_;
   std::vector<int64_t> slot_of_row_;
-  std::vector<Windowed> groups_;
+  RowGroups groups_;
   std::vector<Scratch<Cached>> scratch_;
   std::atomic<int> next_task_{0};
   Stopwatch stopwatch_;

@@ -36,6 +36,19 @@ extern "C" {
 
 int stride_ready() { return stride::tiles_granted(); }
 
+// The instructions products are made of.
+const char* stride_instructions() {
+#if defined(STRIDE_AMX)
+  return "AMX";
+#elif defined(__AVX512VNNI__) && defined(__AVX512BF16__)
+  return "AVX-512 VNNI and BF16";
+#elif defined(__AVX512VNNI__)
+  return "AVX-512 VNNI";
+#else
+  return "";
+#endif
+}
+
 Decoder* stride_new(const stride::Shape* shape, int format, int half_source) {
   Decoder* decoder = nullptr;
   failed([&] {

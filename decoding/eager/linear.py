@@ -6,13 +6,14 @@ and gives a row the same bits beside any number of others, up to a number of row
 the shape: more rows than that are computed in chunks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 _PACKABLE = (torch.bfloat16, torch.float32)
+_WIDE = 16_384
 _SAME_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
@@ -124,3 +125,23 @@ def _replace(parent: nn.Module, linears: dict[str, nn.Linear]) -> list[PackedLin
 
 def _is_packable(module: nn.Module) -> TypeGuard[nn.Linear]:
     return type(module) is nn.Linear and module.weight.dtype in _PACKABLE
+
+
+def product_holds(layer: PackedLinear, step: int, most: int, dtype: torch.dtype) -> bool:
+    """Whether a row's bits are the same beside any number of rows, up to ``most``.
+
+    Row counts are multiples of ``step``. Leaves the layer with ``most`` as its limit.
+    """
+    layer.most_rows = most
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(most, layer.in_features, generator=generator).to(dtype)
+    whole = layer(rows)
+    return all(torch.equal(layer(rows[:size]), whole[:size]) for size in _sizes(layer, step, most))
+
+
+def _sizes(layer: PackedLinear, step: int, most: int) -> Iterator[int]:
+    """The row counts to try: all small ones, some large ones; few for an output layer, which
+    costs as much as many others together."""
+    few = layer.out_features > _WIDE
+    yield from range(step, min(most, 160), step * (17 if few else 1))
+    yield from range(160, most, step * (97 if few else 7))

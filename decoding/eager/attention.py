@@ -1,8 +1,8 @@
 """Attention over the paged cache, registered with transformers as ``stride``.
 
 Each layer writes its new keys and values to the cache and then answers the calls of the plan
-(``decoding/plan.py``). Keys are gathered by slot, so chains, branches and shared prefixes are one
-case.
+(``decoding/eager/plan.py``). Keys are gathered by slot, so chains, branches and shared prefixes
+are one case.
 """
 
 import torch
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from decoding.plan import Call, Plan
+from decoding.eager.plan import Call, Plan
 
 NAME = "stride"
 # Arguments that may be ignored: always, because they steer other parts of a model, or at one value.

@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-_NULL_SLOT = 0
+from decoding.segment import Indices, Segment
 
-Indices = NDArray[np.int64]
+_NULL_SLOT = 0
 
 
 class Shapes(NamedTuple):
@@ -34,22 +33,6 @@ class Shapes(NamedTuple):
     keys: int = 64  # the keys of a tile are padded to a multiple of this; a multiple of ``tile``
     folded: int = 191  # most query rows of one key-value head in a call
     avoided_tails: frozenset[int] = frozenset({1, 2, 3})  # of folded rows modulo 32: padded further
-
-
-class Segment(NamedTuple):
-    """One sequence's part of a forward: a tree of tokens that continues its cached ones.
-
-    ``parents[i] < i`` is the local index of the token before token ``i``, −1 the last cached token.
-    ``slots`` holds the cache slots of positions ``0 .. start + len(tokens) − 1``: the first
-    ``start`` are filled, token ``i`` is written to ``slots[start + i]`` (its place in the list, not
-    its position in the tree). Logits are wanted from token ``logits_from`` on.
-    """
-
-    tokens: Sequence[int]
-    parents: Sequence[int]
-    start: int
-    slots: Indices
-    logits_from: int
 
 
 class Tile(NamedTuple):

@@ -1,0 +1,69 @@
+"""A forward by kernels of our own: Llama-like models on a CPU, in one call."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from decoding.architecture import CacheGeometry, refuse_unsupported
+from decoding.native.decoder import NativeDecoder
+from decoding.native.library import Batch, instructions
+from decoding.options import Format
+from decoding.segment import Segment, wanted_rows
+
+
+class NativeComputation:
+    """``model`` may be dropped afterwards: its parameters are copied into the kernels' layout.
+
+    Raises:
+        NoKernels: there are none for this machine, or none that compute this model.
+        UnsupportedModel: the architecture cannot be served exactly by anything.
+        MemoryError: the weights do not fit.
+    """
+
+    def __init__(self, model: PreTrainedModel, format: Format) -> None:
+        refuse_unsupported(model.config)
+        self.geometry = CacheGeometry.of(model.config)
+        self.device: torch.device = model.device
+        self.dtype = torch.float32 if format == "fp32" else torch.bfloat16
+        self.format = {"int8": "int8", "bf16": "bfloat16", "fp32": "float32"}[format]
+        self.decoder = NativeDecoder(model, format)
+        self.vocabulary_size = self.decoder.vocabulary_size
+
+    @property
+    def description(self) -> str:
+        """Whose kernels they are."""
+        return " ".join(["Stride's own", f"({named})" if (named := instructions()) else ""]).strip()
+
+    def logits(self, segments: Sequence[Segment], cache: Tensor) -> Tensor:
+        """Compute all segments; see :class:`decoding.runner.Computation`."""
+        arrays = {
+            "tokens": _joined([s.tokens for s in segments]),
+            "positions": _joined([s.positions() for s in segments]),
+            "parents": _joined([s.parents for s in segments]),
+            "counts": np.array([len(s.tokens) for s in segments], np.int64),
+            "starts": np.array([s.start for s in segments], np.int64),
+            "slots": _joined([s.slots[: s.start + len(s.tokens)] for s in segments]),
+            "outputs": wanted_rows(segments),
+        }
+        logits = torch.empty(len(arrays["outputs"]), self.vocabulary_size)
+        batch = Batch(
+            rows=len(arrays["tokens"]),
+            sequences=len(segments),
+            wanted=len(logits),
+            cache=cache.data_ptr(),
+            cache_slots=cache.shape[1],
+            **{name: array.ctypes.data for name, array in arrays.items()},
+        )
+        self.decoder.forward(batch, logits)
+        return logits
+
+    def arrangements(self) -> Iterator[None]:
+        """There is one: every row is computed by itself, in an order of its own."""
+        yield
+
+
+def _joined(parts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.asarray(part, np.int64) for part in parts])
