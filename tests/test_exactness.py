@@ -7,13 +7,14 @@ for any chunk size, preempted or not, greedy and seeded. ``docs/exactness.md`` s
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from decoding import exactness
 from decoding.batch import Turn
@@ -22,9 +23,10 @@ from decoding.eager.computation import CANDIDATES, EagerComputation
 from decoding.eager.plan import Shapes
 from decoding.engine import Engine
 from decoding.load import load_model
+from decoding.native.computation import NativeComputation
 from decoding.options import Limits
 from decoding.request import Request, Sampling, Stopping
-from decoding.runner import Runner
+from decoding.runner import Computation, Runner
 from decoding.sequence import Sequence as Live
 from decoding.verify import accepted_path
 
@@ -189,12 +191,18 @@ def assert_same(answer: Answer, plain: Answer) -> None:
 # --- the machine under test ---------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def runner(default_model: Path) -> Runner:
-    runner = Runner(
-        EagerComputation(load_model(default_model, torch.bfloat16, torch.device("cpu"))),
-        num_blocks=400,
-    )
+COMPUTATIONS: dict[str, Callable[[PreTrainedModel], Computation]] = {
+    "int8": partial(NativeComputation, format="int8"),
+    "bf16": partial(NativeComputation, format="bf16"),
+    "fp32": partial(NativeComputation, format="fp32"),
+    "transformers": EagerComputation,
+}
+
+
+@pytest.fixture(scope="module", params=COMPUTATIONS)
+def runner(default_model: Path, request: pytest.FixtureRequest) -> Runner:
+    model = load_model(default_model, torch.bfloat16, torch.device("cpu"))
+    runner = Runner(COMPUTATIONS[request.param](model), num_blocks=400)
     found = exactness.check(runner)
     assert found.bit_exact, found.statement
     return runner

@@ -261,6 +261,7 @@ class FormattedDecoder : public Decoder {
   }
 
   void predict(const Member& member, const Batch& batch, float* logits) {
+    if (batch.wanted == 0) return;
     encode(member, batch.wanted, shape_.hidden, [&](int index, float* to) {
       normalise(state(static_cast<int>(batch.outputs[index])), norm_, shape_.epsilon, to);
     });
