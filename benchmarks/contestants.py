@@ -15,14 +15,13 @@ import msgspec
 from benchmarks.processes import ChildProcess, ContestantFailed, python
 from benchmarks.streaming import stream_all
 from benchmarks.timing import Timing
+from server.worker import MEMORY
 
 ENGINE = "Stride, engine in-process"
 STRIDE = "Stride over HTTP"
 GENERATE = "transformers generate, in-process"
 TRANSFORMERS = "transformers serve --continuous-batching, over HTTP"
 
-# What the server gives its worker: huge pages for weights.
-_WORKER_ENVIRONMENT = {"THP_MEM_ALLOC_ENABLE": "1"}
 _SECONDS_TO_START = 240.0
 
 
@@ -200,7 +199,7 @@ class TransformersServer(Server):
 def all_contestants(directory: Path) -> tuple[Contestant, ...]:
     """Everyone, in the order of their turns: the compared ones next to each other."""
     return (
-        InProcess(ENGINE, "stride", directory, _WORKER_ENVIRONMENT),
+        InProcess(ENGINE, "stride", directory, MEMORY),
         StrideServer(directory),
         InProcess(GENERATE, "generate", directory),
         TransformersServer(directory),

@@ -82,7 +82,7 @@ class Engine:
         """Compute one forward's worth of work and report what came of it."""
         started = perf_counter()
         turns = self._batcher.decide()
-        if turns and (logits := self._run(turns)):
+        if turns and (logits := self._run(turns)) is not None:
             self._account(turns, logits)
         outputs = self._outputs(turns)
         return self._report(turns, outputs, perf_counter() - started)
@@ -107,38 +107,38 @@ class Engine:
 
     # --- run ---
 
-    def _run(self, turns: list[Turn]) -> list[Tensor]:
-        """One forward; for each turn the logits of its last rows, ``[num_logits, vocabulary]``."""
+    def _run(self, turns: list[Turn]) -> Tensor | None:
+        """One forward; the logits of each turn's last rows, ``[sum of num_logits, vocabulary]``."""
         try:
-            logits = self.runner.forward([turn.segment() for turn in turns])
+            return self.runner.forward([turn.segment() for turn in turns])
         except Exception as error:  # nobody's fault alone: the step is lost, the engine goes on
             for turn in turns:
                 turn.seq.fail(error)
-            return []
-        return list(logits.split([turn.num_logits for turn in turns]))
+            return None
 
     # --- account ---
 
-    def _account(self, turns: list[Turn], logits: list[Tensor]) -> None:
+    def _account(self, turns: list[Turn], logits: Tensor) -> None:
         """Choose tokens, extend the sequences, and put accepted branches in their place."""
-        rows = [value[len(value) - t.num_choices :] for t, value in zip(turns, logits, strict=True)]
-        choices = self._choose(turns, rows)
+        values = logits.split([turn.num_logits for turn in turns])
+        choices = self._choose(turns, _last_rows(turns, logits, values))
         moves: list[tuple[int, int]] = []
-        for turn, value, chosen in zip(turns, logits, choices, strict=True):
+        for turn, value, chosen in zip(turns, values, choices, strict=True):
             if not turn.seq.is_finished:
                 with failing_alone(turn.seq):
                     moves += self._commit(turn, value, chosen)
         if moves:
             self.runner.move(*zip(*moves, strict=True))
 
-    def _choose(self, turns: list[Turn], rows: list[Tensor]) -> list[list[int]]:
+    def _choose(self, turns: list[Turn], rows: Tensor) -> list[list[int]]:
         """For each turn the token after its last committed one and after each draft node."""
         contexts = [self._contexts(turn) for turn in turns]
         try:
-            chosen = iter(choose(torch.cat(rows), [row for turn in contexts for row in turn]))
+            chosen = iter(choose(rows, [row for turn in contexts for row in turn]))
             return [[next(chosen) for _ in turn] for turn in contexts]
         except Exception:  # one of them is at fault: find out which
-            return [_choose_alone(*each) for each in zip(turns, rows, contexts, strict=True)]
+            apart = rows.split([turn.num_choices for turn in turns])
+            return [_choose_alone(*each) for each in zip(turns, apart, contexts, strict=True)]
 
     def _contexts(self, turn: Turn) -> list[Row]:
         """What each choice of a turn depends on beside the logits: the path to its row."""
@@ -199,6 +199,14 @@ class Engine:
             prefix_hits=self._batcher.prefix_hits,
             preemptions=self._batcher.preemptions,
         )
+
+
+def _last_rows(turns: list[Turn], logits: Tensor, values: tuple[Tensor, ...]) -> Tensor:
+    """The rows whose next token is chosen, ``[sum of num_choices, vocabulary]``."""
+    if all(turn.num_logits == turn.num_choices for turn in turns):
+        return logits  # no copy of what is often megabytes
+    wanted = zip(turns, values, strict=True)
+    return torch.cat([value[len(value) - turn.num_choices :] for turn, value in wanted])
 
 
 def _choose_alone(turn: Turn, rows: Tensor, contexts: list[Row]) -> list[int]:

@@ -226,9 +226,20 @@ def _cause(status: int) -> str:
     return f"exit status {status}"
 
 
+MEMORY = {
+    "THP_MEM_ALLOC_ENABLE": "1",  # weights in huge pages
+    # Every step makes and drops tensors of megabytes. Left to itself the C library gives them back
+    # to the system each time, and fetching their pages again takes longer than the step.
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+    "MALLOC_TOP_PAD_": str(64 << 20),
+}
+"""How a process that runs an engine should use memory: environment variables, read at its start."""
+
+
 def _environment(threads: int) -> dict[str, str]:
-    """One OpenMP pool of the right size, weights in huge pages, no second pool in the tokenizer."""
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "THP_MEM_ALLOC_ENABLE": "1"}
+    """One OpenMP pool of the right size, no second pool in the tokenizer."""
+    environment = {**os.environ, **MEMORY, "TOKENIZERS_PARALLELISM": "false"}
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     return environment

@@ -21,7 +21,7 @@ _WIDTH, _HEAD_WIDTH = 64, 32
 class NativeDecoder:
     """A Llama-like model in the kernels' own layout and number format.
 
-    The parameters are copied; only the embedding is read where it is.
+    The parameters are copied: the model is not needed any more.
 
     Raises:
         NoKernels: there are none for this machine, or none that compute this model.
@@ -32,7 +32,8 @@ class NativeDecoder:
         refuse_foreign(model)
         self._library = library()
         self.vocabulary_size: int = model.config.vocab_size
-        embedding = model.get_input_embeddings().weight
+        # A copy, or it would keep all of the file it comes from in memory.
+        embedding = model.get_input_embeddings().weight.detach().clone()
         rotation = _rotation(model)
         self._kept = (embedding, *rotation)
         shape = _shape(model, rotary=2 * rotation[0].shape[1])
