@@ -74,7 +74,7 @@ def refuse_foreign(model: PreTrainedModel) -> None:
         raise NoKernels(f"there are none for {model.dtype} on {model.device.type}")
     if config.hidden_act != "silu":
         raise NoKernels(f"there are none for the activation {config.hidden_act}")
-    if any(_has_window(layer) for layer in model.model.layers):
+    if getattr(config, "sliding_window", None) is not None:
         raise NoKernels("there are none for attention in a sliding window")
     geometry = CacheGeometry.of(config)
     widths = (config.hidden_size, config.intermediate_size)
@@ -82,10 +82,6 @@ def refuse_foreign(model: PreTrainedModel) -> None:
         raise NoKernels(f"there are none for widths that are no multiple of {_WIDTH}")
     if config.num_attention_heads * geometry.head_size % _WIDTH or geometry.groups > _MOST_GROUPS:
         raise NoKernels("there are none for this number of attention heads")
-
-
-def _has_window(layer: nn.Module) -> bool:
-    return getattr(layer.self_attn, "sliding_window", None) is not None
 
 
 def _shape(model: PreTrainedModel, rotary: int) -> Shape:

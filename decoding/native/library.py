@@ -27,7 +27,8 @@ from pathlib import Path
 from typing import Any
 
 _SOURCES = Path(__file__).parent / "kernels"
-_COMPILE = ("-std=c++20", "-O3", "-march=native", "-fPIC", "-fopenmp", "-Wno-psabi", "-c")
+PROCESSOR = ("-march=native",)
+_COMPILE = ("-std=c++20", "-O3", "-fPIC", "-fopenmp", "-Wno-psabi", "-c")
 _LINK = ("-shared",)
 _SECONDS = 300
 
@@ -110,7 +111,7 @@ def instructions() -> str:
 
 
 def _path() -> Path:
-    digest = sha256(repr((_COMPILE, _LINK, _processor())).encode())
+    digest = sha256(repr((PROCESSOR, _COMPILE, _LINK, _processor())).encode())
     for source in sorted(_SOURCES.iterdir()):
         digest.update(source.read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -130,7 +131,7 @@ def _build(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as beside:
         compiled, linked = Path(beside, "library.o"), Path(beside, "library.so")
-        _run(compiler, *_COMPILE, _SOURCES / "library.cpp", "-o", compiled)
+        _run(compiler, *PROCESSOR, *_COMPILE, _SOURCES / "library.cpp", "-o", compiled)
         _run(compiler, *_LINK, compiled, "-o", linked)
         linked.rename(path)
 
