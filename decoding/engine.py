@@ -5,7 +5,7 @@ sequence (its strategy, its sampling, its text) ends that sequence alone.
 """
 
 from collections.abc import Callable
-from itertools import chain
+from itertools import chain, count
 from time import perf_counter
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from decoding import strategies
 from decoding.batch import Batcher, Turn
 from decoding.cache import BlockPool, BlockTable
+from decoding.cost import CostModel, Work
 from decoding.draft import Strategy, Verdict
 from decoding.options import Limits
 from decoding.report import StepReport
@@ -25,12 +26,15 @@ from decoding.sequence import Sequence, check_token_ids, failing_alone
 from decoding.text import TextStream
 from decoding.verify import accepted_path
 
+_STEPS_BETWEEN_COSTS = 64
+
 
 class Engine:
     """Add requests, step, read the outputs; not thread-safe.
 
     ``tokenizer`` turns answers into text and finds stop strings; without one, outputs carry tokens
-    only. ``eos`` are the model's end-of-sequence ids.
+    only. ``eos`` are the model's end-of-sequence ids. ``cost`` predicts forwards and learns from
+    them.
     """
 
     def __init__(
@@ -40,12 +44,15 @@ class Engine:
         tokenizer: Tokenizer | None = None,
         eos: tuple[int, ...] = (),
         limits: Limits | None = None,
+        cost: CostModel | None = None,
     ) -> None:
         self.runner = runner
+        self.cost = cost
         self.eos = eos
         self.pool = BlockPool(runner.num_blocks, BLOCK_SIZE)
         self._batcher = Batcher(self.pool, limits or Limits())
         self._tokenizer = tokenizer
+        self._steps = count()
 
     @property
     def context_length(self) -> int:
@@ -109,12 +116,17 @@ class Engine:
 
     def _run(self, turns: list[Turn]) -> Tensor | None:
         """One forward; the logits of each turn's last rows, ``[sum of num_logits, vocabulary]``."""
+        segments = [turn.segment() for turn in turns]
+        started = perf_counter()
         try:
-            return self.runner.forward([turn.segment() for turn in turns])
+            logits = self.runner.forward(segments)
         except Exception as error:  # nobody's fault alone: the step is lost, the engine goes on
             for turn in turns:
                 turn.seq.fail(error)
             return None
+        if self.cost is not None:
+            self.cost.observe(Work.of(segments), perf_counter() - started)
+        return logits
 
     # --- account ---
 
@@ -187,6 +199,7 @@ class Engine:
         return [seq.take_output() for seq in (*chose, *finished)]
 
     def _report(self, turns: list[Turn], outputs: list[Output], seconds: float) -> StepReport:
+        tells_cost = next(self._steps) % _STEPS_BETWEEN_COSTS == 0
         return StepReport(
             outputs=outputs,
             running=len(self._batcher.running),
@@ -198,6 +211,7 @@ class Engine:
             prefix_queries=self._batcher.prefix_queries,
             prefix_hits=self._batcher.prefix_hits,
             preemptions=self._batcher.preemptions,
+            cost=self.cost.report() if self.cost and tells_cost else None,
         )
 
 

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from decoding import exactness, strategies
+from decoding import cost, exactness, strategies
 from decoding.architecture import CacheGeometry, UnsupportedModel, refuse_unsupported
 from decoding.engine import Engine
 from decoding.exactness import Exactness
@@ -47,8 +47,13 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
     model = load_model(directory, _dtype(options.dtype, device), device)
     runner, kernels = _runner(model, options)
     found = exactness.check(runner) if options.self_check else exactness.UNCHECKED
-    eos = _eos(directory)
-    engine = Engine(runner, tokenizer=_tokenizer(directory), eos=eos, limits=options.limits)
+    engine = Engine(
+        runner,
+        tokenizer=_tokenizer(directory),
+        eos=_eos(directory),
+        limits=options.limits,
+        cost=cost.measure(runner),
+    )
     facts = {
         "model": name,
         "architecture": type(model).__name__,
@@ -114,6 +119,7 @@ def _info(engine: Engine, facts: dict[str, Any], found: Exactness, seconds: floa
         bit_exact=found.bit_exact,
         exactness=found.statement,
         load_seconds=seconds,
+        cost=engine.cost.report() if engine.cost else None,
     )
 
 

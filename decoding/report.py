@@ -5,6 +5,15 @@ from msgspec import Struct
 from decoding.request import Output
 
 
+class Cost(Struct, frozen=True, kw_only=True):
+    """What a forward costs on this machine, in seconds."""
+
+    by_rows: dict[int, float]  # with so many rows and nothing cached
+    per_key: float  # more for each cached key that is read
+    per_pair: float  # more for each pair of a row and a key it sees
+    median_error: float | None = None  # relative, of the last steps' predictions
+
+
 class EngineInfo(Struct, frozen=True, kw_only=True):
     """The facts of a loaded engine, for the start-up summary, ``/v1/models`` and ``/metrics``.
 
@@ -29,6 +38,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     bit_exact: bool
     exactness: str
     load_seconds: float
+    cost: Cost | None  # None: not measured
 
 
 class StepReport(Struct, kw_only=True):
@@ -44,3 +54,4 @@ class StepReport(Struct, kw_only=True):
     prefix_queries: int = 0  # prompt tokens looked up in the prefix cache
     prefix_hits: int = 0
     preemptions: int = 0
+    cost: Cost | None = None  # what forwards cost by now; not in every report

@@ -82,7 +82,10 @@ class Runner:
         Returns the logits ``[rows, vocabulary]`` after each segment's tokens from its
         ``logits_from`` on, segment after segment.
         """
-        return self.computation.logits(segments, self.cache)
+        logits = self.computation.logits(segments, self.cache)
+        if self.cache.is_cuda:
+            torch.cuda.synchronize(self.cache.device)  # who times a forward times all of it
+        return logits
 
     @torch.inference_mode()
     def move(self, source: Sequence[int], target: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from decoding import strategies
+from decoding.report import Cost
 from server.engine_client import EngineClient
 
 
@@ -31,6 +32,8 @@ class EngineCollector(Collector):
             engine is not None and engine.bit_exact,
         )
         yield self._build()
+        if engine is not None and engine.cost is not None:
+            yield from _cost(engine.cost)
 
     def _build(self) -> Metric:
         labels = {
@@ -42,6 +45,31 @@ class EngineCollector(Collector):
         build = GaugeMetricFamily("stride_build_info", "What runs here", labels=list(labels))
         build.add_metric(list(labels.values()), 1)
         return build
+
+
+def _cost(cost: Cost) -> Iterator[Metric]:
+    by_rows = GaugeMetricFamily(
+        "stride_forward_cost_seconds",
+        "Predicted time of a forward of so many tokens, nothing cached",
+        labels=["tokens"],
+    )
+    for rows, seconds in cost.by_rows.items():
+        by_rows.add_metric([str(rows)], seconds)
+    yield by_rows
+    yield _gauge(
+        "forward_cost_seconds_per_key", "Predicted time of reading a cached key", cost.per_key
+    )
+    yield _gauge(
+        "forward_cost_seconds_per_pair",
+        "Predicted time of a pair of a token and a key it sees",
+        cost.per_pair,
+    )
+    if cost.median_error is not None:
+        yield _gauge(
+            "forward_cost_median_error_ratio",
+            "Median relative error of the last predictions of a forward's time",
+            cost.median_error,
+        )
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -13,6 +13,8 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
+from msgspec.structs import replace
+
 from decoding.report import EngineInfo, StepReport
 from decoding.request import Output, Request
 from server.engine_client import EngineDied, Load
@@ -191,6 +193,8 @@ class Worker:
     def _stepped(self, report: StepReport) -> None:
         self._last_step = self._now()
         self._load = Load(report.running, report.waiting, report.cache_usage)
+        if self._info is not None and report.cost is not None:
+            self._info = replace(self._info, cost=report.cost)
         self._on_step(report)
         for output in report.outputs:
             if stream := self._streams.get(output.request_id):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from decoding.report import EngineInfo
+from decoding.report import Cost, EngineInfo
 from server.cli import main, warn
 from server.settings import Settings, load, option_name
 from server.summary import curl, summary
@@ -27,6 +27,8 @@ INFO = EngineInfo(
     bit_exact=True,
     exactness="bit-exact: every lossless strategy gives the tokens of plain decoding",
     load_seconds=1.0,
+    kernels="Stride's own (AMX)",
+    cost=Cost(by_rows={1: 0.005, 8: 0.006}, per_key=1e-6, per_pair=1e-7, median_error=0.04),
 )
 URL = "http://127.0.0.1:8000"
 

@@ -1,0 +1,159 @@
+"""What a forward costs: measured at start-up, corrected by every step.
+
+A forward's time is taken to be a curve over its rows, plus a price for every cached key that is
+read and a price for every pair of a row and a key it sees. Drafting will be decided by it, so how
+well it predicts is kept, too.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from statistics import median
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoding.report import Cost
+from decoding.runner import BLOCK_SIZE, Runner
+from decoding.segment import Segment
+
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 512)
+_CHUNK = 512  # a forward of so many rows is a piece of a prompt: one row's logits are wanted
+_ENOUGH_SECONDS = 0.04  # of measuring one forward
+_LONG_SECONDS = 0.4  # once is enough for a forward that takes so long
+_PATIENCE = 16  # steps of a size after which its cost has followed a change by two thirds
+_REMEMBERED = 256
+
+Floats = NDArray[np.float64]
+
+
+class Work(NamedTuple):
+    """What a forward has to do, as far as it decides the time."""
+
+    rows: int
+    keys: int  # cached keys and values to read, each sequence its own
+    pairs: int  # of a row and a key it sees
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment]) -> "Work":
+        """That of a forward of these segments."""
+        counts = [len(segment.tokens) for segment in segments]
+        sequences = list(zip(segments, counts, strict=True))
+        return cls(
+            rows=sum(counts),
+            keys=sum(segment.start + count for segment, count in sequences),
+            pairs=sum(count * (segment.start + (count + 1) // 2) for segment, count in sequences),
+        )
+
+
+class CostModel:
+    """Predicts the seconds a forward takes.
+
+    ``by_rows`` are the seconds of a forward with 1, 2, 4 … rows and no cached keys.
+    """
+
+    def __init__(self, by_rows: Sequence[float], per_key: float, per_pair: float) -> None:
+        self._by_rows = np.array(by_rows)
+        self._per_key = per_key
+        self._per_pair = per_pair
+        self._errors: deque[float] = deque(maxlen=_REMEMBERED)
+
+    def seconds(self, work: Work) -> float:
+        """The predicted time of a forward."""
+        return self._of_rows(work.rows) + self._of_attention(work)
+
+    def observe(self, work: Work, seconds: float) -> None:
+        """Learn from a forward that took ``seconds``.
+
+        Only forwards of about as many rows are predicted anew: a machine that is slower for a while
+        is so for all of them, a wrong curve is wrong in one place.
+        """
+        predicted = self.seconds(work)
+        self._errors.append(abs(predicted / seconds - 1))
+        shares = _shares(work.rows)
+        # A step that was interrupted says nothing about the next one: believe at most a doubling.
+        missing = min(seconds, 2 * predicted) - predicted
+        self._by_rows = np.maximum(self._by_rows + shares * missing / _PATIENCE, 0.0)
+
+    def report(self) -> Cost:
+        """The curve as it stands."""
+        return Cost(
+            by_rows=dict(zip(_ROWS, self._by_rows.tolist(), strict=True)),
+            per_key=self._per_key,
+            per_pair=self._per_pair,
+            median_error=median(self._errors) if self._errors else None,
+        )
+
+    def _of_rows(self, rows: int) -> float:
+        return float(_shares(rows) @ self._by_rows)
+
+    def _of_attention(self, work: Work) -> float:
+        return self._per_key * work.keys + self._per_pair * work.pairs
+
+
+def _shares(rows: int) -> Floats:
+    """How a row count lies between the measured ones, ``[measured]``; past the last, beyond it."""
+    after = min(max(int(np.searchsorted(_ROWS, rows)), 1), len(_ROWS) - 1)
+    low, high = _ROWS[after - 1], _ROWS[after]
+    share = (rows - low) / (high - low)
+    shares = np.zeros(len(_ROWS))
+    shares[after - 1], shares[after] = 1 - share, share
+    return shares
+
+
+def measure(runner: Runner) -> CostModel:
+    """Time forwards of random tokens, in about half a second for a small model.
+
+    Writes over the beginning of the cache.
+    """
+    room = min(runner.context_length, (runner.num_blocks - 1) * BLOCK_SIZE)
+    context = max(0, min(512, room - max(_ROWS)))
+    trials = [(1, rows, 0) for rows in _ROWS if rows <= room]
+    trials += [(1, 1, context), (1, 16, context)] if context else []
+    batches = min(16, room // (context // 2 + 1)) if context else 0
+    trials += [(batches, 1, context // 2)] if batches > 1 else []
+    segments = [_segments(*trial) for trial in trials]
+    times = [_seconds(runner, each) for each in segments]
+    return _fitted([Work.of(each) for each in segments], times)
+
+
+def _segments(sequences: int, rows: int, context: int) -> list[Segment]:
+    """Chains of ``rows`` tokens behind ``context`` cached ones, each in slots of its own."""
+    length = context + rows
+    logits_from = rows - 1 if rows >= _CHUNK else 0
+    starts = BLOCK_SIZE + np.arange(sequences) * length
+    return [
+        Segment([0] * rows, range(-1, rows - 1), context, start + np.arange(length), logits_from)
+        for start in starts
+    ]
+
+
+def _seconds(runner: Runner, segments: Sequence[Segment]) -> float:
+    """The shortest of a few forwards: what it takes when nothing interrupts it."""
+    first = _timed(runner, segments)
+    times: list[float] = []
+    while first < _LONG_SECONDS and sum(times) < _ENOUGH_SECONDS:
+        times.append(_timed(runner, segments))
+    return min(times, default=first)
+
+
+def _timed(runner: Runner, segments: Sequence[Segment]) -> float:
+    started = perf_counter()
+    runner.forward(segments)
+    return perf_counter() - started
+
+
+def _fitted(works: Sequence[Work], times: Sequence[float]) -> CostModel:
+    """Least squares of relative errors, with no negative price."""
+    design = np.array([[*_shares(work.rows), work.keys, work.pairs] for work in works])
+    scaled = design / np.array(times)[:, None]
+    solution = np.zeros(design.shape[1])
+    for priced in ([-2, -1], [-2], [-1], []):
+        used = [*range(len(_ROWS)), *(design.shape[1] + column for column in priced)]
+        solution[:] = 0
+        solution[used] = np.linalg.lstsq(scaled[:, used], np.ones(len(works)), rcond=None)[0]
+        if (solution >= 0).all():
+            break
+    *by_rows, per_key, per_pair = np.maximum(solution, 0.0).tolist()
+    return CostModel(by_rows, per_key, per_pair)
