@@ -30,7 +30,7 @@ format: $(INSTALLED)  ## Fix style and formatting
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-bench-plain: $(INSTALLED)  ## Measure plain decoding against transformers; ARGS="--write" keeps the results
+bench-plain: $(INSTALLED)  ## Measure plain decoding against other engines; ARGS="--write" keeps the results
 	$(VENV)/bin/python -m benchmarks.plain $(ARGS)
 
 clean:  ## Remove .venv and what tools leave behind

@@ -12,13 +12,18 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from benchmarks.processes import ChildProcess, ContestantFailed, python
+from benchmarks import llama_cpp
+from benchmarks.processes import ChildProcess, ContestantFailed, python, threads
 from benchmarks.streaming import stream_all
 from benchmarks.timing import Timing
+from benchmarks.workloads import MOST_STREAMS
+from decoding.models import ModelError, Progress
 from server.worker import MEMORY
 
 ENGINE = "Stride, engine in-process"
 STRIDE = "Stride over HTTP"
+STRIDE_BF16 = "Stride in bf16 over HTTP"
+LLAMA_CPP = f"llama.cpp in 4 bits ({llama_cpp.QUANTISATION}), over HTTP"
 GENERATE = "transformers generate, in-process"
 TRANSFORMERS = "transformers serve --continuous-batching, over HTTP"
 
@@ -154,18 +159,17 @@ class Server(Child):
 
 
 class StrideServer(Server):
-    """``stride serve`` with its defaults."""
+    """``stride serve`` with its defaults, but for the options given."""
 
     health = "/ready"
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(STRIDE, directory.name)
-        self._directory = directory
+    def __init__(self, name: str, directory: Path, *options: str) -> None:
+        super().__init__(name, directory.name)
+        self._options = ["--model", str(directory), *options]
 
     def command(self, port: int) -> list[str]:
         """What starts it."""
-        options = ["--model", str(self._directory), "--dtype", "bf16", "--port", str(port)]
-        return python("-m", "server.cli", "serve", *options)
+        return python("-m", "server.cli", "serve", *self._options, "--port", str(port))
 
     def fields(self, new_tokens: int) -> Mapping[str, Any]:
         """How to ask for greedy answers that do not stop early."""
@@ -196,13 +200,39 @@ class TransformersServer(Server):
         return {"generation_config": json.dumps(config)}
 
 
-def all_contestants(directory: Path) -> tuple[Contestant, ...]:
-    """Everyone, in the order of their turns: the compared ones next to each other."""
+class LlamaCppServer(Server):
+    """llama.cpp's own server, installed by the first start that needs it."""
+
+    def __init__(self, cache: Path, progress: Progress) -> None:
+        super().__init__(LLAMA_CPP, "default")
+        self._cache = cache
+        self._progress = progress
+
+    def command(self, port: int) -> list[str]:
+        """What starts it: a program of ours, run by the Python that has llama.cpp."""
+        try:
+            interpreter = llama_cpp.install(self._cache, self._progress)
+            gguf = llama_cpp.fetch_gguf(self._cache, self._progress)
+        except (ModelError, OSError) as problem:
+            raise ContestantFailed(str(problem)) from problem
+        # -P: the modules beside the program are ours, and not for that Python.
+        program = [str(interpreter), "-P", str(llama_cpp.SERVER), str(gguf)]
+        return [*program, *map(str, (port, threads(), MOST_STREAMS))]
+
+    def fields(self, new_tokens: int) -> Mapping[str, Any]:
+        """How to ask for greedy answers that do not stop early; usage comes unasked."""
+        return {"temperature": 0, "ignore_eos": True, "cache_prompt": False}
+
+
+def all_contestants(directory: Path, cache: Path, progress: Progress) -> tuple[Contestant, ...]:
+    """Everyone, in the order of their turns: the compared ones near each other."""
     return (
         InProcess(ENGINE, "stride", directory, MEMORY),
-        StrideServer(directory),
-        InProcess(GENERATE, "generate", directory),
+        StrideServer(STRIDE, directory),
+        LlamaCppServer(cache, progress),
         TransformersServer(directory),
+        InProcess(GENERATE, "generate", directory),
+        StrideServer(STRIDE_BF16, directory, "--dtype", "bf16"),
     )
 
 

@@ -38,11 +38,11 @@ class Answerer(Protocol):
 
 
 class StrideEngine:
-    """Stride's engine, stepped in a loop."""
+    """Stride's engine with its defaults, stepped in a loop."""
 
     def __init__(self, directory: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        self._engine, _ = load_engine(directory, directory.name, LoadOptions(dtype="bf16"))
+        self._engine, _ = load_engine(directory, directory.name, LoadOptions())
 
     def answer(self, question: Question) -> Timing:
         """Answer one question; text is produced too, as it is for a client."""
@@ -68,7 +68,7 @@ class StrideEngine:
 
 
 class TransformersGenerate:
-    """``model.generate`` with its defaults: sdpa attention, dynamic cache."""
+    """``model.generate`` in bfloat16, else with its defaults: sdpa attention, dynamic cache."""
 
     def __init__(self, directory: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.plain``: plain decoding against transformers, in alternating turns.
+"""``python -m benchmarks.plain``: plain decoding against other engines, in alternating turns.
 
 One turn is one group of prompts; whoever does not have the turn is frozen. Results are printed;
 ``--write`` puts them into docs/.
@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from benchmarks import machine
+from benchmarks import llama_cpp, machine
 from benchmarks.comparisons import Agreement, agreement
 from benchmarks.contestants import ENGINE, all_contestants
 from benchmarks.processes import ROOT
@@ -26,6 +26,7 @@ from benchmarks.rounds import Benchmark
 from benchmarks.timing import Timing
 from benchmarks.workloads import QUICK, Size, Workloads
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
+from decoding.models.progress import Lines
 from server.settings import default_cache_dir
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -34,7 +35,7 @@ JSON = ROOT / "docs" / "benchmarks" / "plain.json"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@app.command(help="Measure plain decoding against transformers, in alternating turns.")
+@app.command(help="Measure plain decoding against other engines, in alternating turns.")
 def main(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="How often everything is asked [5; quick: 1].")
@@ -54,15 +55,20 @@ def main(
 
 def measure(console: Console, size: Size, rounds: int) -> Report:
     """Ask everyone everything, in turns."""
-    progress = progress_on(console)
-    directory = resolve(DEFAULT_MODEL, cache=default_cache_dir(), progress=progress).directory
-    contestants = all_contestants(directory)
+    cache = default_cache_dir()
+    directory = resolve(DEFAULT_MODEL, cache=cache, progress=progress_on(console)).directory
+    # In lines: a bar is on the screen already when a contestant starts.
+    contestants = all_contestants(directory, cache, Lines(console))
     facts = machine.facts()
     with bars(console) as progress_bars:
         benchmark = Benchmark(contestants, progress_bars)
         benchmark.run(workloads_for(directory, size), rounds)
     return Report(
-        facts={**facts, "Other load": f"{benchmark.other_load:.0%} of the CPU while measuring"},
+        facts={
+            **facts,
+            **llama_cpp.facts(cache),
+            "Other load": f"{benchmark.other_load:.0%} of the CPU while measuring",
+        },
         command=shlex.join(["python", "-m", "benchmarks.plain", *sys.argv[1:]]),
         contestants=[contestant.name for contestant in contestants],
         samples=benchmark.samples,

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.timing import Timing, decode_speed, prefill_speed
 
-DECODE, PREFILL, STREAMS = "decode", "prefill", "streams"
+DECODE, PREFILL, STREAMS_8, STREAMS_16 = "decode", "prefill", "8 streams", "16 streams"
 
 QUESTIONS = (
     "Why do leaves change colour in autumn?",
@@ -20,7 +20,18 @@ QUESTIONS = (
     "Explain to a child how rain is made.",
     "Write a letter to a friend who is moving to another city.",
     "What makes a good teacher?",
+    "Why does bread rise in the oven?",
+    "Tell me about a day in the life of a river.",
+    "How do birds find their way across an ocean?",
+    "Describe the smell of an old library.",
+    "What should I pack for a week of hiking?",
+    "Explain to a child why the moon changes its shape.",
+    "Write a short speech for the opening of a village fair.",
+    "What makes a conversation worth remembering?",
 )
+MOST_STREAMS = 16
+
+_OPENING_WORDS = 3
 
 # A word that stands for itself behind a space, in the spelling of either kind of vocabulary.
 _WORD = re.compile("[Ġ▁][a-z]{3,9}")
@@ -33,7 +44,6 @@ class Size(NamedTuple):
     questions: int = 3  # each on its own
     prompt_tokens: int = 1000
     long_prompts: int = 2
-    streams: int = 8
 
 
 QUICK = Size(new_tokens=32, questions=1, long_prompts=1)
@@ -63,24 +73,37 @@ class Workloads:
         self._prompts = tuple(map(render, QUESTIONS))
 
     def of_round(self, number: int) -> tuple[Workload, ...]:
-        """The workloads of one round: the same questions, new long prompts."""
+        """The workloads of one round: the same questions, all prompts new from the first word on.
+
+        No cache of prefixes can help, whoever has one.
+        """
         size = self._size
-        alone = tuple((prompt,) for prompt in self._prompts[: size.questions])
-        long = tuple((self._long_prompt(f"{number} {i}"),) for i in range(size.long_prompts))
-        together = (self._prompts[: size.streams],)
+        alone = tuple((prompt,) for prompt in self._opened(f"{number} alone", size.questions))
+        long = tuple(
+            (self._words_of(f"{number} {i}", size.prompt_tokens),) for i in range(size.long_prompts)
+        )
+        eight = (self._opened(f"{number} eight", 8),)
+        sixteen = (self._opened(f"{number} sixteen", MOST_STREAMS),)
         return (
             Workload(DECODE, alone, size.new_tokens, decode_speed),
             Workload(PREFILL, long, 1, lambda answers: prefill_speed(answers, size.prompt_tokens)),
-            Workload(STREAMS, together, size.new_tokens, decode_speed),
+            Workload(STREAMS_8, eight, size.new_tokens, decode_speed),
+            Workload(STREAMS_16, sixteen, size.new_tokens, decode_speed),
         )
 
     def warm_up(self) -> tuple[Workload, ...]:
         """One group of each kind, of a round that is never counted."""
         return tuple(w._replace(groups=w.groups[:1]) for w in self.of_round(-1))
 
-    def _long_prompt(self, seed: str) -> str:
-        """Random words, different from the first one on: no cache of prefixes can help."""
-        count = self._size.prompt_tokens
+    def _opened(self, seed: str, count: int) -> tuple[str, ...]:
+        """The first questions, each behind words of its own."""
+        return tuple(
+            self._words_of(f"{seed} {i}", _OPENING_WORDS) + prompt
+            for i, prompt in enumerate(self._prompts[:count])
+        )
+
+    def _words_of(self, seed: str, count: int) -> str:
+        """Random words, different from the first one on, as many tokens as words."""
         text = "".join(random.Random(seed).choices(self._words, k=count))
         assert len(self._tokenizer.encode(text).ids) == count
         return text

@@ -4,8 +4,9 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -13,6 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from server.settings import Settings, SettingsError, load, option_name
+
+if TYPE_CHECKING:
+    from decoding.models import ModelFiles
 
 FAILED, MISUSED = 1, 2
 
@@ -70,20 +74,52 @@ def stride(
 
 def serve(config: Path | None = None, **options: object) -> int:
     """Serve a model over HTTP until interrupted."""
-    from decoding.models import ModelError, progress_on, resolve
+    from decoding.models import ModelError
 
-    given = {name: value for name, value in options.items() if value is not None}
-    settings = load(config, os.environ, given)
+    settings = settings_from(config, options)
     warn(settings)
     try:
-        progress = progress_on(Console(stderr=True))
-        model = resolve(settings.model, cache=settings.cache_dir, progress=progress)
+        model = prepared(settings)
     except ModelError as problem:
         return complain(str(problem), FAILED)
     # Imported only now: the application takes a second that an error need not wait for.
     from server.serve import serve as run
 
     return run(settings, model)
+
+
+def info(config: Path | None = None, **options: object) -> int:
+    """Load a model and say what that takes here: memory, exactness, the cost of a forward."""
+    from decoding.models import ModelError
+
+    settings = settings_from(config, options)
+    try:
+        model = prepared(settings)
+    except ModelError as problem:
+        return complain(str(problem), FAILED)
+    from server.inspection import show
+
+    return show(settings, model)
+
+
+def settings_from(config: Path | None, options: Mapping[str, object]) -> Settings:
+    """The settings of a command: file, environment, options."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return load(config, os.environ, given)
+
+
+def prepared(settings: Settings) -> "ModelFiles":
+    """The model's files, and kernels for this processor: whatever is made once and kept."""
+    from decoding.models import progress_on, resolve
+    from decoding.native.library import NoKernels, build, is_built
+
+    progress = progress_on(Console(stderr=True))
+    model = resolve(settings.model, cache=settings.cache_dir, progress=progress)
+    if not is_built():
+        progress.note("Compiling the kernels for this processor, once: about ten seconds")
+        with suppress(NoKernels):  # the worker finds out as well, and the summary says so
+            build()
+    return model
 
 
 def warn(settings: Settings) -> None:
@@ -96,8 +132,8 @@ def warn(settings: Settings) -> None:
         )
 
 
-def signature_of_serve() -> inspect.Signature:
-    """The signature ``serve`` would have if every setting were written out as an option."""
+def signature_of_command() -> inspect.Signature:
+    """The signature a command would have if every setting were written out as an option."""
     config = Annotated[
         Path | None,
         typer.Option("--config", "-c", help="A TOML file of settings.", metavar="FILE"),
@@ -155,14 +191,15 @@ def metavar(annotation: Any) -> str:
 
 
 def register() -> None:
-    """Make ``serve`` a command with one option a setting."""
-    serve.__signature__ = signature_of_serve()  # type: ignore[attr-defined]
-    serve.__annotations__ = {}
-    app.command(
-        epilog="Every setting is also a key of the TOML file and an environment variable: "
-        "--max-running is max_running and STRIDE_MAX_RUNNING. Options win over variables, "
-        "variables over the file.",
-    )(serve)
+    """Make ``serve`` and ``info`` commands with one option a setting."""
+    for command in (serve, info):
+        command.__signature__ = signature_of_command()  # type: ignore[attr-defined]
+        command.__annotations__ = {}
+        app.command(
+            epilog="Every setting is also a key of the TOML file and an environment variable: "
+            "--max-running is max_running and STRIDE_MAX_RUNNING. Options win over variables, "
+            "variables over the file.",
+        )(command)
 
 
 register()

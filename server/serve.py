@@ -97,7 +97,7 @@ class _Service:
         self._started = started
         self._failure: EngineFailed | None = None
         metrics = Metrics(model.name)
-        self._worker = Worker(_load(settings, model), metrics.observe_step)
+        self._worker = Worker(what_to_load(settings, model), metrics.observe_step)
         app = create_app(
             engine=self._worker,
             tokenizer=tokenizer,
@@ -149,7 +149,8 @@ class _Service:
         return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
 
 
-def _load(settings: Settings, model: ModelFiles) -> LoadModel:
+def what_to_load(settings: Settings, model: ModelFiles) -> LoadModel:
+    """The first frame of a worker that serves the model by these settings."""
     return LoadModel(
         directory=str(model.directory),
         name=model.name,

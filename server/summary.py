@@ -32,6 +32,16 @@ def summary(info: EngineInfo, settings: Settings, url: str, ready_seconds: float
 def facts(info: EngineInfo, url: str, num_keys: int) -> list[tuple[str, str]]:
     """The lines of the summary: a label and what to say."""
     return [
+        *engine_facts(info),
+        ("Access", plural(num_keys, "API key") if num_keys else "open, no API key needed"),
+        ("API", f"{url}/v1"),
+        ("Metrics", f"{url}/metrics"),
+    ]
+
+
+def engine_facts(info: EngineInfo) -> list[tuple[str, str]]:
+    """What is true of the engine wherever it is reached."""
+    return [
         ("Model", f"{info.model}  ({info.architecture}, {count(info.parameters)} parameters)"),
         ("Computes in", f"{info.dtype} on {info.device}, {plural(info.threads, 'thread')}"),
         ("Kernels", info.kernels),
@@ -39,9 +49,6 @@ def facts(info: EngineInfo, url: str, num_keys: int) -> list[tuple[str, str]]:
         ("Context", f"{info.context_length:,} tokens"),
         ("Strategies", ", ".join(info.strategies)),
         ("Exactness", info.exactness),
-        ("Access", plural(num_keys, "API key") if num_keys else "open, no API key needed"),
-        ("API", f"{url}/v1"),
-        ("Metrics", f"{url}/metrics"),
     ]
 
 

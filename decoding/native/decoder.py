@@ -36,9 +36,9 @@ class NativeDecoder:
         embedding = model.get_input_embeddings().weight.detach().clone()
         rotation = _rotation(model)
         self._kept = (embedding, *rotation)
-        shape = _shape(model, rotary=2 * rotation[0].shape[1])
+        self.shape = _shape(model, rotary=2 * rotation[0].shape[1])
         half = int(embedding.dtype == torch.bfloat16)
-        self._handle = self._library.stride_new(byref(shape), _FORMATS.index(format), half)
+        self._handle = self._library.stride_new(byref(self.shape), _FORMATS.index(format), half)
         if not self._handle:
             raise MemoryError("not enough memory for the weights")
         weakref.finalize(self, self._library.stride_free, self._handle)

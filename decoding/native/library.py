@@ -80,12 +80,8 @@ def library() -> ctypes.CDLL:
     Raises:
         NoKernels: this machine has no compiler, or it failed.
     """
-    if platform.machine() != "x86_64":
-        raise NoKernels(f"the kernels are not written for {platform.machine()} yet")
-    path = _path()
-    if not path.exists():
-        _build(path)
-    loaded = ctypes.CDLL(str(path))
+    build()
+    loaded = ctypes.CDLL(str(_path()))
     loaded.stride_new.restype = c_void_p
     loaded.stride_new.argtypes = [POINTER(Shape), c_int, c_int]
     loaded.stride_free.argtypes = [c_void_p]
@@ -124,7 +120,22 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
 
 
-def _build(path: Path) -> None:
+def is_built() -> bool:
+    """Whether the library is there already."""
+    return _path().exists()
+
+
+def build() -> None:
+    """Compile the library unless that has been done: about ten seconds, once a processor.
+
+    Raises:
+        NoKernels: this machine has no compiler, or it failed.
+    """
+    path = _path()
+    if path.exists():
+        return
+    if platform.machine() != "x86_64":
+        raise NoKernels(f"there are none for {platform.machine()} yet")
     compiler = shutil.which("g++")
     if compiler is None:
         raise NoKernels("there is no C++ compiler: install g++ for several times the speed")

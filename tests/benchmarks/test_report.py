@@ -12,7 +12,7 @@ from benchmarks.comparisons import (
     Spread,
     agreement,
 )
-from benchmarks.contestants import ENGINE, GENERATE, STRIDE, TRANSFORMERS
+from benchmarks.contestants import ENGINE, GENERATE, LLAMA_CPP, STRIDE, TRANSFORMERS
 from benchmarks.processes import ContestantFailed
 from benchmarks.report import (
     BEGIN,
@@ -27,7 +27,7 @@ from benchmarks.report import (
 from benchmarks.rounds import turns
 from benchmarks.streaming import read_stream
 from benchmarks.timing import Timing, decode_speed, prefill_speed
-from benchmarks.workloads import DECODE, PREFILL, STREAMS, Workload
+from benchmarks.workloads import DECODE, PREFILL, STREAMS_8, STREAMS_16, Workload
 
 OURS, THEIRS = Series(DECODE, STRIDE), Series(DECODE, GENERATE)
 
@@ -80,7 +80,7 @@ def test_ratios_pair_samples_taken_after_each_other() -> None:
 
 
 def test_unequal_numbers_of_samples_are_compared_with_the_median() -> None:
-    streams = Series(STREAMS, STRIDE)
+    streams = Series(STREAMS_8, STRIDE)
     samples = {streams: [90.0], OURS: [20.0, 30.0, 50.0]}
     assert Comparison("", streams, OURS).ratio(samples) == Spread(3.0, 3.0, 3.0)
 
@@ -104,7 +104,16 @@ def test_the_median_decides_and_a_miss_is_shown(
 
 def test_every_target_of_the_project_is_compared() -> None:
     targets = {(c.ours.workload, c.at_least) for c in COMPARISONS if c.at_least is not None}
-    assert targets == {(DECODE, 1.3), (PREFILL, 1.0), (STREAMS, 3.0), (DECODE, 0.95)}
+    assert targets == {
+        *((DECODE, 0.75), (DECODE, 3.0), (DECODE, 1.3), (DECODE, 0.95)),
+        *((PREFILL, 3.0), (PREFILL, 1.0)),
+        *((STREAMS_16, 4.0), (STREAMS_16, 5.0)),
+        (STREAMS_8, 3.0),
+    }
+
+
+def test_no_comparison_is_made_twice() -> None:
+    assert len({(c.ours, c.theirs) for c in COMPARISONS}) == len(COMPARISONS)
 
 
 # --- agreement ---
@@ -148,6 +157,12 @@ def test_a_server_that_answers_otherwise_than_its_engine_is_pointed_out() -> Non
     assert "**this must not happen**" in markdown(broken)
 
 
+@pytest.mark.parametrize(("ours", "is_told"), [(50.0, True), (49.9, False)])
+def test_the_moonshot_is_told_only_when_it_is_reached(ours: float, is_told: bool) -> None:
+    samples = {OURS: [ours], Series(DECODE, LLAMA_CPP): [50.0]}
+    assert ("moonshot" in markdown(report()._replace(samples=samples))) == is_told
+
+
 def test_prose_around_the_markers_stays() -> None:
     page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
     once = between_markers(page, "new")
@@ -180,7 +195,7 @@ class Named:
 
 def test_contestants_take_turns_with_every_group() -> None:
     alone = Workload(DECODE, (("p",), ("q",)), 8, decode_speed)
-    together = Workload(STREAMS, (("p", "q"),), 8, decode_speed)
+    together = Workload(STREAMS_8, (("p", "q"),), 8, decode_speed)
     contestants = [Named("A", False), Named("B", True)]
     order = [(t.contestant.name, t.prompts) for t in turns([alone, together], contestants)]  # type: ignore[arg-type]
     assert order == [
