@@ -146,8 +146,8 @@ class Server(Child):
         body |= self.fields(new_tokens)
         bodies = [body | {"prompt": prompt} for prompt in prompts]
         try:
-            return asyncio.run(stream_all(f"http://127.0.0.1:{self._port}", bodies))
-        except (httpx.HTTPError, ValueError, LookupError) as error:
+            return asyncio.run(stream_all("127.0.0.1", self._port, bodies))
+        except (OSError, ValueError, LookupError, TimeoutError) as error:
             raise ContestantFailed(f"{type(error).__name__}: {error}") from error
 
     def _is_ready(self) -> bool:

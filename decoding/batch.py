@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from decoding.cache import BlockPool
-from decoding.draft import Draft
+from decoding.draft import NO_DRAFT, Draft
 from decoding.options import Limits
 from decoding.segment import Segment
 from decoding.sequence import Sequence
@@ -95,7 +95,7 @@ class Batcher:
         tokens = seq.tokens[seq.computed : seq.computed + budget]
         length = seq.computed + len(tokens)
         reaches_end = length == len(seq.tokens)
-        draft = Draft()
+        draft = NO_DRAFT
         if reaches_end:
             # One token is emitted beside the accepted ones, so guess at most to the one before.
             nodes = budget - len(tokens) - others_left - len(self.waiting)
@@ -103,7 +103,7 @@ class Batcher:
         if seq.is_finished:  # drafting failed
             return None
         if not seq.table.reserve(length + len(draft.tokens)):
-            draft = Draft()
+            draft = NO_DRAFT
             if not self._reserve_by_preempting(seq, length):
                 return None
         return Turn(seq, tokens, draft, reaches_end)

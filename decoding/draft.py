@@ -1,7 +1,7 @@
 """The protocol between a strategy and the engine: drafts go in, verdicts come back. No torch."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 
@@ -33,6 +33,8 @@ class Draft:
 
     def merged(self) -> "Draft":
         """The same paths as a trie: siblings with equal tokens become one node."""
+        if not self.tokens:
+            return self
         node_of: dict[tuple[int, int], int] = {}  # (merged parent, token) -> merged node
         merged_of: list[int] = []
         for token, parent in zip(self.tokens, self.parents, strict=True):
@@ -42,6 +44,8 @@ class Draft:
 
     def clipped(self, depth: int, nodes: int) -> "Draft":
         """The part within ``depth`` tokens of the root and the first ``nodes`` nodes."""
+        if not self.tokens:
+            return self
         depths: list[int] = []
         kept_of: dict[int, int] = {-1: -1}
         for node, parent in enumerate(self.parents):
@@ -53,6 +57,9 @@ class Draft:
             tuple(self.tokens[node] for node in kept_of),
             tuple(kept_of.get(self.parents[node], -1) for node in kept_of),
         )
+
+
+NO_DRAFT = Draft()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ class Verdict:
 
     tokens: tuple[int, ...]
     accepted: int
-    verified: Draft = field(default_factory=Draft)
+    verified: Draft = NO_DRAFT
     choices: tuple[int, ...] = ()
 
 

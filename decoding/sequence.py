@@ -8,7 +8,7 @@ from time import perf_counter
 from torch import Tensor
 
 from decoding.cache import BlockTable
-from decoding.draft import Draft, Strategy, Verdict
+from decoding.draft import NO_DRAFT, Draft, Strategy, Verdict
 from decoding.request import FinishReason, Output, Request, TokenLogprob
 from decoding.sampling import Row, choice_seed, log_probabilities
 from decoding.text import TextStream
@@ -95,18 +95,18 @@ class Sequence:
                 draft = self._next_draft()
                 check_token_ids(draft.tokens, self.vocabulary_size)
                 self._draft = draft.merged()
-        return self._draft or Draft()
+        return self._draft or NO_DRAFT
 
     def _next_draft(self) -> Draft:
         if self._strategy is None:
-            return Draft()
+            return NO_DRAFT
         try:
             if self._verdict is None:
                 return next(self._strategy)
             return self._strategy.send(self._verdict)
         except StopIteration:  # nothing more to propose: decode plainly
             self._strategy = None
-            return Draft()
+            return NO_DRAFT
 
     def tell(self, verdict: Verdict) -> None:
         """Keep the verdict on the draft for the strategy's next turn."""

@@ -4,6 +4,7 @@ One thread: take what has arrived, compute a step, send what came of it. While t
 compute it sleeps on the socket. When the socket closes the process ends, whatever it is doing.
 """
 
+import gc
 import logging
 import os
 import select
@@ -108,6 +109,10 @@ def _load(load: LoadModel, channel: Channel) -> Engine | None:
         logger.debug("loading failed", exc_info=True)
         channel.send(Failed(message=f"cannot serve {load.name}: {_in_one_line(error)}"))
         return None
+    # What loading left behind stays: looking through all of it for garbage would stop the engine
+    # for tens of milliseconds every now and then.
+    gc.collect()
+    gc.freeze()
     channel.send(Ready(engine=info))
     return engine
 
