@@ -160,9 +160,8 @@ class Queries<Bfloat16> {
     Bfloat16 rounded[kLanes];
     for (int d = 0; d < size; d += kLanes) {
       store(rounded, load(query + d));
-      for (int i = 0; i < kLanes; ++i) {
-        tiles_[((head * size + d + i) / 2 * kLanes + lane) * 2 + i % 2] = rounded[i];
-      }
+      Bfloat16* to = &tiles_[((head * size + d) * kLanes) + lane * 2];
+      for (int i = 0; i < kLanes; i += 2) std::memcpy(to + i * kLanes, rounded + i, 4);
     }
   }
   void score(const Bfloat16* keys, long stride, int heads, int size, float* scores) const {
@@ -270,33 +269,37 @@ inline Floats weigh(float* scores, int keys, Floats maximum) {
   return total;
 }
 
-// Adds up 32 numbers of every value, from `offset` on, for `Taken` lanes.
-template <int Taken, class Cached>
-void add_values(const Task<Cached>& task, int offset, const float* weights, Floats (*sums)[2]) {
-  Floats low[Taken] = {}, high[Taken] = {};
+// Adds up some vectors of every value, from `offset` on, for some lanes: as many sums as there are
+// registers for. `sums` is [Lanes, Vectors].
+template <int Lanes, int Vectors, class Cached>
+void add_values(const Task<Cached>& task, int offset, const float* weights, Floats* sums) {
+  Floats totals[Lanes][Vectors] = {};
   for (int key = 0; key < task.group.keys; ++key, weights += kLanes) {
     const Cached* value = task.cache.value(task.group.slots[key]) + offset;
-    const Floats first = load(value), second = load(value + kLanes);
-    for (int lane = 0; lane < Taken; ++lane) {
-      low[lane] += first * weights[lane];
-      high[lane] += second * weights[lane];
+    Floats parts[Vectors];
+    for (int v = 0; v < Vectors; ++v) parts[v] = load(value + v * kLanes);
+    for (int lane = 0; lane < Lanes; ++lane) {
+      for (int v = 0; v < Vectors; ++v) totals[lane][v] += parts[v] * weights[lane];
     }
   }
-  for (int lane = 0; lane < Taken; ++lane) {
-    sums[lane][0] = low[lane];
-    sums[lane][1] = high[lane];
-  }
+  std::memcpy(sums, totals, sizeof totals);
 }
 
-constexpr int kMostTaken = 8;
+template <class Cached>
+using AddValues = void (*)(const Task<Cached>&, int, const float*, Floats*);
+
+// Wide for a few lanes, as in decoding, narrow for many, as in reading a prompt.
+constexpr int kFewLanes = 4, kManyLanes = 8;
 
 template <class Cached>
-void add_values(const Task<Cached>& task, int count, int offset, const float* weights,
-                Floats (*sums)[2]) {
-  constexpr decltype(&add_values<1, Cached>) kBy[] = {
-      add_values<1, Cached>, add_values<2, Cached>, add_values<3, Cached>, add_values<4, Cached>,
-      add_values<5, Cached>, add_values<6, Cached>, add_values<7, Cached>, add_values<8, Cached>};
-  kBy[count - 1](task, offset, weights, sums);
+AddValues<Cached> adder(int lanes, int vectors) {
+  static constexpr AddValues<Cached> kWide[] = {add_values<1, 4, Cached>, add_values<2, 4, Cached>,
+                                                add_values<3, 4, Cached>, add_values<4, 4, Cached>};
+  static constexpr AddValues<Cached> kNarrow[] = {
+      add_values<1, 2, Cached>, add_values<2, 2, Cached>, add_values<3, 2, Cached>,
+      add_values<4, 2, Cached>, add_values<5, 2, Cached>, add_values<6, 2, Cached>,
+      add_values<7, 2, Cached>, add_values<8, 2, Cached>};
+  return vectors == 4 ? kWide[lanes - 1] : kNarrow[lanes - 1];
 }
 
 // Attends for a task whose queries are set; `out(lane)` is where a lane's answer goes.
@@ -305,16 +308,17 @@ void attend(const Task<Cached>& task, Scratch<Cached>& scratch, const Out& out) 
   const Floats maximum = score_keys(task, scratch);
   const Floats share = 1.0f / weigh(scratch.scores.data(), task.group.keys, maximum);
   const int per_head = task.lanes_per_head();
+  const int vectors = per_head <= kFewLanes && task.size % 64 == 0 ? 4 : 2;
   for (int head = 0; head < task.heads; ++head) {
-    for (int first = 0; first < per_head; first += kMostTaken) {
-      const int lane = head * per_head + first, count = std::min(kMostTaken, per_head - first);
-      for (int d = 0; d < task.size; d += 32) {
-        Floats sums[kMostTaken][2];
-        add_values(task, count, (task.first_head + head) * task.size + d, &scratch.scores[lane],
-                   sums);
-        for (int i = 0; i < count; ++i) {
-          store(out(lane + i) + d, sums[i][0] * share[lane + i]);
-          store(out(lane + i) + d + kLanes, sums[i][1] * share[lane + i]);
+    for (int first = 0; first < per_head; first += kManyLanes) {
+      const int lane = head * per_head + first, count = std::min(kManyLanes, per_head - first);
+      for (int d = 0; d < task.size; d += vectors * kLanes) {
+        Floats sums[16];
+        const int offset = (task.first_head + head) * task.size + d;
+        adder<Cached>(count, vectors)(task, offset, &scratch.scores[lane], sums);
+        for (int i = 0; i < count * vectors; ++i) {
+          const int to = lane + i / vectors;
+          store(out(to) + d + i % vectors * kLanes, sums[i] * share[to]);
         }
       }
     }
