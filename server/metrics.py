@@ -5,7 +5,7 @@ Labels come from closed sets: the model's own name, and strategies, endpoints an
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeVar, get_args
+from typing import TypeVar, cast, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -51,6 +51,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._model = model
         self._by_strategy: list[Counter | Histogram] = []
+        self._series: dict[tuple[Counter | Histogram, str], Counter | Histogram] = {}
         ProcessCollector(registry=self.registry)
         self._define_requests()
         self._define_tokens()
@@ -90,24 +91,30 @@ class Metrics:
 
     def observe_output(self, strategy: str, output: Output, gap: float | None) -> None:
         """Count what one step added to one choice, ``gap`` seconds after its last tokens."""
-        labels = (self._model, strategy)
-        self._generated.labels(*labels).inc(len(output.tokens))
+        self._of(self._generated, strategy).inc(len(output.tokens))
         if output.steps:
-            self._decode_steps.labels(*labels).inc(output.steps)
-            self._step_tokens.labels(*labels).observe(len(output.tokens))
-            self._steps_saved.labels(*labels).inc(max(0, len(output.tokens) - output.steps))
+            self._of(self._decode_steps, strategy).inc(output.steps)
+            self._of(self._step_tokens, strategy).observe(len(output.tokens))
+            self._of(self._steps_saved, strategy).inc(max(0, len(output.tokens) - output.steps))
         if output.drafted:
-            self._observe_draft(labels, output)
+            self._observe_draft(strategy, output)
         if gap is not None:
-            self._token_gap.labels(*labels).observe(gap)
+            self._of(self._token_gap, strategy).observe(gap)
         if output.queue_seconds is not None:
-            self._queue_time.labels(*labels).observe(output.queue_seconds)
+            self._of(self._queue_time, strategy).observe(output.queue_seconds)
 
-    def _observe_draft(self, labels: tuple[str, str], output: Output) -> None:
-        self._drafts.labels(*labels).inc()
-        self._drafted.labels(*labels).inc(output.drafted)
-        self._accepted.labels(*labels).inc(output.accepted)
-        self._discarded.labels(*labels).inc(output.drafted - output.accepted)
+    def _observe_draft(self, strategy: str, output: Output) -> None:
+        self._of(self._drafts, strategy).inc()
+        self._of(self._drafted, strategy).inc(output.drafted)
+        self._of(self._accepted, strategy).inc(output.accepted)
+        self._of(self._discarded, strategy).inc(output.drafted - output.accepted)
+
+    def _of(self, metric: AnyMetric, strategy: str) -> AnyMetric:
+        """The series of a strategy, looked up once: looking up costs more than counting."""
+        key = (metric, strategy)
+        if key not in self._series:
+            self._series[key] = metric.labels(self._model, strategy)
+        return cast(AnyMetric, self._series[key])
 
     def observe_finished(
         self, endpoint: str, strategy: str, status: int, tally: Tally, seconds: float

@@ -552,3 +552,12 @@ def test_the_summary_says_where_to_ask(real_server: ServerProcess) -> None:
     assert "Stride is ready" in real_server.log
     assert f"curl {real_server.url}/v1/chat/completions" in real_server.log
     assert "Loading weights" not in real_server.log
+
+
+def test_the_cost_of_a_forward_is_learned_while_serving(
+    client: OpenAI, http: httpx.Client
+) -> None:
+    client.completions.create(model=MODEL, prompt="One, two,", max_tokens=80, temperature=0)
+    page = http.get("/metrics").text
+    assert 'stride_forward_cost_seconds{tokens="8"}' in page
+    assert "stride_forward_cost_median_error_ratio" in page

@@ -102,6 +102,17 @@ async def test_engine_state_is_read_when_asked(
     assert metric("stride_ready") == 0
 
 
+def test_the_cost_of_a_forward_is_shown(
+    app: FastAPI, engine: FakeEngine, metrics: Metrics, metric: Metric
+) -> None:
+    assert metric("stride_forward_cost_seconds", tokens="8") == 0.006
+    assert metric("stride_forward_cost_seconds_per_key") == 1e-6
+    assert metric("stride_forward_cost_seconds_per_pair") == 1e-7
+    assert metric("stride_forward_cost_median_error_ratio") == 0.04
+    engine.info = None
+    assert b"stride_forward_cost" not in metrics.render()
+
+
 def test_steps_are_counted(metrics: Metrics, metric: Metric) -> None:
     report = StepReport(
         outputs=[], sequences=4, seconds=0.02, prefix_queries=100, prefix_hits=64, preemptions=1
