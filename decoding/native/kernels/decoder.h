@@ -268,11 +268,16 @@ class FormattedDecoder : public Decoder {
     const size_t stride = shape_.vocabulary;
     product(member, encoded_, batch.wanted, head_,
             [&](int row, int column, Floats low, Floats high) {
+              float* to = logits + row * stride + column;
+              if (column + kColumns <= shape_.vocabulary) {
+                store(to, low);
+                store(to + kLanes, high);
+                return;
+              }
               float both[kColumns];
               store(both, low);
               store(both + kLanes, high);
-              const int count = std::min(kColumns, shape_.vocabulary - column);
-              if (count > 0) std::memcpy(logits + row * stride + column, both, count * sizeof(float));
+              std::memcpy(to, both, (shape_.vocabulary - column) * sizeof(float));
             });
     member.finish(kHead);
   }

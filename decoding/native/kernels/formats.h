@@ -13,10 +13,6 @@
 #include "tiles.h"
 #include "vectors.h"
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 namespace stride {
 
 constexpr int kColumns = 32;  // of a panel

@@ -6,6 +6,10 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
 namespace stride {
 
 constexpr int kLanes = 16;
@@ -56,7 +60,7 @@ inline float sum(Floats values) {
 
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
-// e to the power of x for x <= 0, within 2e-7 relative; exactly 0 below -87.
+// e to the power of x for x <= 87, within 2e-7 relative; exactly 0 below -87.
 inline Floats exponential(Floats x) {
   const Floats magic = all(12582912.0f);  // adding 1.5 * 2^23 rounds to an integer
   const Floats power = (x * 1.44269504f + magic) - magic;
@@ -73,10 +77,19 @@ inline Floats exponential(Floats x) {
   return x < -87.0f ? Floats{} : result;
 }
 
+// One over x, within a few units in the last place; dividing takes four times as long.
+inline Floats reciprocal(Floats x) {
+#if defined(__AVX512F__)
+  const Floats guess = (Floats)_mm512_rcp14_ps((__m512)x);
+  return guess * (2.0f - x * guess);
+#else
+  return 1.0f / x;
+#endif
+}
+
 inline Floats silu(Floats x) {
-  const Floats decay = exponential(x > 0 ? -x : x);
-  const Floats sigmoid = (x > 0 ? all(1.0f) : decay) / (1.0f + decay);
-  return x * sigmoid;
+  const Floats decay = exponential(x < -87.0f ? all(87.0f) : -x);
+  return x * reciprocal(1.0f + decay);
 }
 
 // A Walsh-Hadamard transform of 64 values, orthonormal: it spreads an outlier over all of them.
