@@ -43,9 +43,7 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
     started = perf_counter()
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = _device(options.device)
-    model = load_model(directory, _dtype(options.dtype, device), device)
-    runner, kernels = _runner(model, options)
+    runner, facts = _runner(directory, options)
     found = exactness.check(runner) if options.self_check else exactness.UNCHECKED
     engine = Engine(
         runner,
@@ -54,13 +52,7 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
         limits=options.limits,
         cost=cost.measure(runner),
     )
-    facts = {
-        "model": name,
-        "architecture": type(model).__name__,
-        "parameters": model.num_parameters(),
-        "kernels": kernels,
-    }
-    return engine, _info(engine, facts, found, perf_counter() - started)
+    return engine, _info(engine, {"model": name, **facts}, found, perf_counter() - started)
 
 
 def load_model(directory: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -74,7 +66,22 @@ def load_model(directory: Path, dtype: torch.dtype, device: torch.device) -> Pre
     return model.to(device)
 
 
-def _runner(model: PreTrainedModel, options: LoadOptions) -> tuple[Runner, str]:
+def _runner(directory: Path, options: LoadOptions) -> tuple[Runner, dict[str, Any]]:
+    """A runner of the model in a directory, and what is known of the model.
+
+    Unless the runner needs it, the model as it was loaded is given up.
+    """
+    device = _device(options.device)
+    model = load_model(directory, _dtype(options.dtype, device), device)
+    runner, kernels = _fastest(model, options)
+    return runner, {
+        "architecture": type(model).__name__,
+        "parameters": model.num_parameters(),
+        "kernels": kernels,
+    }
+
+
+def _fastest(model: PreTrainedModel, options: LoadOptions) -> tuple[Runner, str]:
     """The fastest runner that computes what the model does, and whose kernels it uses.
 
     Raises:
@@ -119,6 +126,7 @@ def _info(engine: Engine, facts: dict[str, Any], found: Exactness, seconds: floa
         bit_exact=found.bit_exact,
         exactness=found.statement,
         load_seconds=seconds,
+        resident_bytes=psutil.Process().memory_info().rss,
         cost=engine.cost.report() if engine.cost else None,
     )
 

@@ -38,6 +38,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     bit_exact: bool
     exactness: str
     load_seconds: float
+    resident_bytes: int  # of the process, after loading
     cost: Cost | None  # None: not measured
 
 

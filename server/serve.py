@@ -110,6 +110,8 @@ class _Service:
         config = uvicorn.Config(
             app,
             lifespan="on",
+            loop="asyncio",  # not whatever else happens to be installed: it is what is tested
+            http="h11",
             log_config=None,
             log_level="warning",
             access_log=False,

@@ -49,6 +49,10 @@ def engine_facts(info: EngineInfo) -> list[tuple[str, str]]:
         ("Context", f"{info.context_length:,} tokens"),
         ("Strategies", ", ".join(info.strategies)),
         ("Exactness", info.exactness),
+        (
+            "Loaded in",
+            f"{info.load_seconds:.1f} s, {info.resident_bytes / 2**20:,.0f} MiB resident",
+        ),
     ]
 
 

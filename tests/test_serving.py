@@ -554,9 +554,7 @@ def test_the_summary_says_where_to_ask(real_server: ServerProcess) -> None:
     assert "Loading weights" not in real_server.log
 
 
-def test_the_cost_of_a_forward_is_learned_while_serving(
-    client: OpenAI, http: httpx.Client
-) -> None:
+def test_the_cost_of_a_forward_is_learned_while_serving(client: OpenAI, http: httpx.Client) -> None:
     client.completions.create(model=MODEL, prompt="One, two,", max_tokens=80, temperature=0)
     page = http.get("/metrics").text
     assert 'stride_forward_cost_seconds{tokens="8"}' in page

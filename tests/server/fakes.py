@@ -58,6 +58,7 @@ def engine_info(vocabulary_size: int = 260, context_length: int = CONTEXT) -> En
         bit_exact=True,
         exactness="bit-exact",
         load_seconds=0.1,
+        resident_bytes=600 << 20,
         kernels="Stride's own (AMX)",
         cost=Cost(by_rows={1: 0.005, 8: 0.006}, per_key=1e-6, per_pair=1e-7, median_error=0.04),
     )

@@ -27,6 +27,7 @@ INFO = EngineInfo(
     bit_exact=True,
     exactness="bit-exact: every lossless strategy gives the tokens of plain decoding",
     load_seconds=1.0,
+    resident_bytes=600 << 20,
     kernels="Stride's own (AMX)",
     cost=Cost(by_rows={1: 0.005, 8: 0.006}, per_key=1e-6, per_pair=1e-7, median_error=0.04),
 )
