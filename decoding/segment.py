@@ -24,20 +24,19 @@ class Segment(NamedTuple):
     slots: Indices
     logits_from: int
 
-    def positions(self) -> Indices:
-        """The position of each token in its sequence, ``[tokens]``."""
-        depth: list[int] = []
+    def positions(self) -> list[int]:
+        """The position of each token in its sequence."""
+        positions: list[int] = []
         for parent in self.parents:
-            depth.append(0 if parent < 0 else depth[parent] + 1)
-        return self.start + np.array(depth, np.int64)
+            positions.append(self.start if parent < 0 else positions[parent] + 1)
+        return positions
 
 
 def wanted_rows(segments: Sequence[Segment]) -> Indices:
     """The rows whose logits are wanted, of all segments' rows one after the other."""
-    ends = np.cumsum([len(segment.tokens) for segment in segments])
-    return np.concatenate(
-        [
-            np.arange(end - len(segment.tokens) + segment.logits_from, end)
-            for segment, end in zip(segments, ends, strict=True)
-        ]
-    )
+    rows: list[int] = []
+    end = 0
+    for segment in segments:
+        first, end = end + segment.logits_from, end + len(segment.tokens)
+        rows += range(first, end)
+    return np.array(rows, np.int64)

@@ -54,7 +54,7 @@ class EagerComputation:
     def logits(self, segments: Sequence[Segment], cache: Tensor) -> Tensor:
         """Compute all segments; see :class:`decoding.runner.Computation`."""
         tokens = np.concatenate([np.asarray(s.tokens, np.int64) for s in segments])
-        positions = np.concatenate([s.positions() for s in segments])
+        positions = np.concatenate([np.array(s.positions(), np.int64) for s in segments])
         num_rows = self._padded(len(tokens))
         wanted = wanted_rows(segments)
         unwanted = self._padded(len(wanted)) - len(wanted)

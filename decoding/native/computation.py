@@ -1,6 +1,7 @@
 """A forward by kernels of our own: Llama-like models on a CPU, in one call."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from decoding.architecture import CacheGeometry, refuse_unsupported
 from decoding.native.decoder import NativeDecoder
 from decoding.native.library import Batch, instructions
 from decoding.options import Format
-from decoding.segment import Segment, wanted_rows
+from decoding.segment import Indices, Segment, wanted_rows
 
 
 class NativeComputation:
@@ -40,12 +41,12 @@ class NativeComputation:
     def logits(self, segments: Sequence[Segment], cache: Tensor) -> Tensor:
         """Compute all segments; see :class:`decoding.runner.Computation`."""
         arrays = {
-            "tokens": _joined([s.tokens for s in segments]),
-            "positions": _joined([s.positions() for s in segments]),
-            "parents": _joined([s.parents for s in segments]),
+            "tokens": _joined(s.tokens for s in segments),
+            "positions": _joined(s.positions() for s in segments),
+            "parents": _joined(s.parents for s in segments),
             "counts": np.array([len(s.tokens) for s in segments], np.int64),
             "starts": np.array([s.start for s in segments], np.int64),
-            "slots": _joined([s.slots[: s.start + len(s.tokens)] for s in segments]),
+            "slots": np.concatenate([s.slots[: s.start + len(s.tokens)] for s in segments]),
             "outputs": wanted_rows(segments),
         }
         logits = torch.empty(len(arrays["outputs"]), self.vocabulary_size)
@@ -65,5 +66,5 @@ class NativeComputation:
         yield
 
 
-def _joined(parts: Sequence[Sequence[int] | np.ndarray]) -> np.ndarray:
-    return np.concatenate([np.asarray(part, np.int64) for part in parts])
+def _joined(parts: Iterable[Iterable[int]]) -> Indices:
+    return np.fromiter(chain.from_iterable(parts), np.int64)

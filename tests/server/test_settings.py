@@ -97,7 +97,7 @@ def test_a_bad_value_is_refused_by_the_name_of_where_it_was_set(tmp_path: Path) 
     )
     assert refusal(options={"max_running": "0"}) == "--max-running must be at least 1, not '0'"
     assert refusal(options={"dtype": "fp8"}) == (
-        "--dtype must be one of 'auto', 'bf16' or 'fp32', not 'fp8'"
+        "--dtype must be one of 'auto', 'int8', 'bf16' or 'fp32', not 'fp8'"
     )
 
 

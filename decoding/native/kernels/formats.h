@@ -4,7 +4,11 @@
 // of 1 KiB (columns 0-15, then 16-31). A tile's row holds, for each of its 16 columns, the next
 // four bytes of input: what AMX and the dot-product instructions of AVX-512 both take.
 //
-// Every format sums a row's products in an order that does not depend on how many rows there are.
+// A format says what an encoded number is (`Input`), a sum of products (`Sum`, sixteen of them a
+// `Vector`) and a cached key or value (`Cached`), how many inputs a step takes, how a row of floats
+// is written down (`encode`, which returns its scale) and how up to 32 rows are multiplied with a
+// panel (`multiply`, into [rows, 32]). Every format sums a row's products in an order that does not
+// depend on how many rows there are.
 #pragma once
 
 #include <cmath>
@@ -157,7 +161,7 @@ struct Int8 {
     _tile_dpbssd(3, 5, 7);
   }
   static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum*, Sum* sums) {
+                       const Sum* /*column_sums*/, Sum* sums) {
     multiply_by_tiles<Int8>(rows, stride, count, panel, steps, sums);
   }
 #elif defined(__AVX512VNNI__)
@@ -181,7 +185,7 @@ struct Int8 {
     return sums;
   }
   static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum*, Sum* sums) {
+                       const Sum* /*column_sums*/, Sum* sums) {
     std::memset(sums, 0, sizeof(Sum) * count * kColumns);
     multiply_by_rows<Int8>(rows, stride, count, panel, steps, sums);
   }
@@ -211,7 +215,7 @@ struct Bf16 {
     _tile_dpbf16ps(3, 5, 7);
   }
   static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum*, Sum* sums) {
+                       const Sum* /*column_sums*/, Sum* sums) {
     multiply_by_tiles<Bf16>(rows, stride, count, panel, steps, sums);
   }
 #else
@@ -233,7 +237,7 @@ struct Bf16 {
 #endif
   }
   static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum*, Sum* sums) {
+                       const Sum* /*column_sums*/, Sum* sums) {
     std::memset(sums, 0, sizeof(Sum) * count * kColumns);
     multiply_by_rows<Bf16>(rows, stride, count, panel, steps, sums);
   }
@@ -258,7 +262,7 @@ struct Fp32 {
     return sums + weights * input;
   }
   static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum*, Sum* sums) {
+                       const Sum* /*column_sums*/, Sum* sums) {
     std::memset(sums, 0, sizeof(Sum) * count * kColumns);
     multiply_by_rows<Fp32>(rows, stride, count, panel, steps, sums);
   }
