@@ -29,10 +29,9 @@ def draw(logits: Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]
     scaled = (logits - logits.amax(-1, keepdim=True)).div_(temperatures)
     weights = scaled.exp()
     if any(_filters(sampling, logits.shape[-1]) for sampling in samplings):
-        weights *= (
-            scaled >= _floors(scaled, weights.sum(-1, dtype=torch.float64), samplings)[:, None]
-        )
-    return _at(weights, _column(numbers, weights.double()))
+        totals = weights.sum(-1, dtype=torch.float64)
+        weights *= scaled >= _floors(scaled, totals, samplings)[:, None]
+    return _at(weights, torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None])
 
 
 def _at(weights: Tensor, numbers: Tensor) -> Tensor:

@@ -93,12 +93,12 @@ def _fastest(model: PreTrainedModel, options: LoadOptions) -> tuple[Runner, str]
         format = _native_format(options.dtype, model.dtype)
         runner = make(compute=partial(NativeComputation, format=format))
         return runner, runner.computation.description
-    except NoKernels as reason:
+    except (NoKernels, UnsupportedModel) as reason:
         if options.dtype == "int8":
             raise UnsupportedModel(
                 f"int8 takes Stride's own kernels, and {reason}; choose another dtype"
             ) from reason
-        return make(), f"transformers; of Stride's own {reason}"
+        return make(), f"transformers, because {reason}"
 
 
 def _native_format(name: DTypeName, dtype: torch.dtype) -> Format:

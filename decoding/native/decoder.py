@@ -69,19 +69,19 @@ def refuse_foreign(model: PreTrainedModel) -> None:
     """
     config, name = model.config, type(model).__name__
     if name not in _FAMILIES:
-        raise NoKernels(f"there are none for {name}")
+        raise NoKernels(f"Stride has none for {name}")
     if model.device.type != "cpu" or model.dtype not in (torch.bfloat16, torch.float32):
-        raise NoKernels(f"there are none for {model.dtype} on {model.device.type}")
+        raise NoKernels(f"Stride has none for {model.dtype} on {model.device.type}")
     if config.hidden_act != "silu":
-        raise NoKernels(f"there are none for the activation {config.hidden_act}")
+        raise NoKernels(f"Stride has none for the activation {config.hidden_act}")
     if getattr(config, "sliding_window", None) is not None:
-        raise NoKernels("there are none for attention in a sliding window")
+        raise NoKernels("Stride has none for attention in a sliding window")
     geometry = CacheGeometry.of(config)
     widths = (config.hidden_size, config.intermediate_size)
     if any(width % _WIDTH for width in widths) or geometry.head_size % _HEAD_WIDTH:
-        raise NoKernels(f"there are none for widths that are no multiple of {_WIDTH}")
+        raise NoKernels(f"Stride has none for widths that are no multiple of {_WIDTH}")
     if config.num_attention_heads * geometry.head_size % _WIDTH or geometry.groups > _MOST_GROUPS:
-        raise NoKernels("there are none for this number of attention heads")
+        raise NoKernels("Stride has none for this number of attention heads")
 
 
 def _shape(model: PreTrainedModel, rotary: int) -> Shape:
@@ -108,7 +108,7 @@ def _rotation(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
     cosines, sines = model.model.rotary_emb(torch.zeros(1), positions)
     half = cosines.shape[-1] // 2
     if not torch.equal(cosines[..., :half], cosines[..., half:]):
-        raise NoKernels("there are none for its rotary embedding")
+        raise NoKernels("Stride has none for its rotary embedding")
     return cosines[0, :, :half].contiguous(), sines[0, :, :half].contiguous()
 
 
@@ -128,7 +128,7 @@ def _address(parameter: Tensor | None) -> int | None:
     if parameter is None:
         return None
     if not parameter.is_contiguous():
-        raise NoKernels("there are none for parameters that do not lie together")
+        raise NoKernels("Stride has none for parameters that do not lie together")
     return parameter.data_ptr()
 
 

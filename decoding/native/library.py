@@ -135,7 +135,7 @@ def build() -> None:
     if path.exists():
         return
     if platform.machine() != "x86_64":
-        raise NoKernels(f"there are none for {platform.machine()} yet")
+        raise NoKernels(f"Stride has none for {platform.machine()} yet")
     compiler = shutil.which("g++")
     if compiler is None:
         raise NoKernels("there is no C++ compiler: install g++ for several times the speed")

@@ -1,7 +1,7 @@
 """The kernels compute what the model does, a row at a time whatever is beside it."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
@@ -235,6 +235,20 @@ def test_a_format_that_is_asked_for_is_used(saved: Path, format: Format) -> None
     assert info.kernels.startswith("Stride's own")
     assert info.dtype == {"int8": "int8", "bf16": "bfloat16", "fp32": "float32"}[format]
     assert info.bit_exact
+
+
+def test_kernels_that_disagree_with_the_model_are_not_used(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = NativeComputation.logits
+
+    def backwards(self: NativeComputation, segments: Sequence[Segment], cache: Tensor) -> Tensor:
+        return compute(self, segments, cache).flip(-1)
+
+    monkeypatch.setattr(NativeComputation, "logits", backwards)
+    _, info = load_engine(saved, "tiny", LoadOptions(cache_tokens=640))
+    assert info.kernels.startswith("transformers, because")
+    assert "does not reproduce its own" in info.kernels
 
 
 @pytest.fixture
