@@ -7,6 +7,7 @@ own, so that the thread pools of contestants never meet.
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol
@@ -19,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from benchmarks.timing import Timing
 from decoding.load import load_engine
-from decoding.options import LoadOptions
+from decoding.options import DTypeName, LoadOptions
 from decoding.request import Request, Sampling, Stopping
 
 
@@ -38,11 +39,11 @@ class Answerer(Protocol):
 
 
 class StrideEngine:
-    """Stride's engine with its defaults, stepped in a loop."""
+    """Stride's engine, stepped in a loop; with its defaults but for a number format."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, dtype: DTypeName = "auto") -> None:
         self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        self._engine, _ = load_engine(directory, directory.name, LoadOptions())
+        self._engine, _ = load_engine(directory, directory.name, LoadOptions(dtype=dtype))
 
     def answer(self, question: Question) -> Timing:
         """Answer one question; text is produced too, as it is for a client."""
@@ -118,6 +119,7 @@ def timing(times: list[float], text: str, tokens: list[int]) -> Timing:
 
 KINDS: dict[str, Callable[[Path], Answerer]] = {
     "stride": StrideEngine,
+    "stride-bf16": partial(StrideEngine, dtype="bf16"),
     "generate": TransformersGenerate,
 }
 
