@@ -1,6 +1,7 @@
 """From a directory with a model to a checked engine, and the facts about it."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -72,8 +73,9 @@ def _runner(directory: Path, options: LoadOptions) -> tuple[Runner, dict[str, An
     Unless the runner needs it, the model as it was loaded is given up.
     """
     device = _device(options.device)
-    model = load_model(directory, _dtype(options.dtype, device), device)
-    runner, kernels = _fastest(model, options)
+    load = partial(load_model, directory, _dtype(options.dtype, device), device)
+    model = load()
+    runner, kernels = _fastest(model, load, options)
     return runner, {
         "architecture": type(model).__name__,
         "parameters": model.num_parameters(),
@@ -81,24 +83,27 @@ def _runner(directory: Path, options: LoadOptions) -> tuple[Runner, dict[str, An
     }
 
 
-def _fastest(model: PreTrainedModel, options: LoadOptions) -> tuple[Runner, str]:
+def _fastest(
+    model: PreTrainedModel, load: Callable[[], PreTrainedModel], options: LoadOptions
+) -> tuple[Runner, str]:
     """The fastest runner that computes what the model does, and whose kernels it uses.
 
     Raises:
         UnsupportedModel: there is none, or none in the number format asked for.
     """
     num_blocks = _num_blocks(model, options)
-    make = partial(probed_runner, model, num_blocks, context_length=options.context_length)
+    make = partial(probed_runner, num_blocks=num_blocks, context_length=options.context_length)
     try:
         format = _native_format(options.dtype, model.dtype)
-        runner = make(compute=partial(NativeComputation, format=format))
+        runner = make(model, compute=partial(NativeComputation, format=format))
         return runner, runner.computation.description
     except (NoKernels, UnsupportedModel) as reason:
         if options.dtype == "int8":
             raise UnsupportedModel(
                 f"int8 takes Stride's own kernels, and {reason}; choose another dtype"
             ) from reason
-        return make(), f"transformers, because {reason}"
+        is_used_up = any(parameter.is_meta for parameter in model.parameters())
+        return make(load() if is_used_up else model), f"transformers, because {reason}"
 
 
 def _native_format(name: DTypeName, dtype: torch.dtype) -> Format:

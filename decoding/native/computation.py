@@ -16,7 +16,7 @@ from decoding.segment import Indices, Segment, wanted_rows
 
 
 class NativeComputation:
-    """``model`` may be dropped afterwards: its parameters are copied into the kernels' layout.
+    """``model`` is used up: its parameters move into the kernels' layout.
 
     Raises:
         NoKernels: there are none for this machine, or none that compute this model.

@@ -21,7 +21,7 @@ _WIDTH, _HEAD_WIDTH = 64, 32
 class NativeDecoder:
     """A Llama-like model in the kernels' own layout and number format.
 
-    The parameters are copied: the model is not needed any more.
+    The parameters are copied, and those of the model's layers given up one after the other.
 
     Raises:
         NoKernels: there are none for this machine, or none that compute this model.
@@ -44,6 +44,7 @@ class NativeDecoder:
         weakref.finalize(self, self._library.stride_free, self._handle)
         for layer in model.model.layers:
             _check(self._library.stride_add_layer(self._handle, byref(_source(layer))))
+            layer.to("meta")  # gone before the next one is copied: never two models in memory
         norm, head = model.model.norm.weight, model.get_output_embeddings().weight
         ends = (embedding, norm, head, *rotation)
         _check(self._library.stride_set_ends(self._handle, *map(_address, ends)))
