@@ -14,7 +14,7 @@ from benchmarks.report import spread_text, table
 from benchmarks.timing import decode_speed
 from benchmarks.workloads import QUESTIONS
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
-from server.settings import default_cache_dir
+from decoding.options import default_cache_dir
 from server.worker import MEMORY
 
 ROUNDS, NEW_TOKENS = 9, 128

@@ -27,10 +27,10 @@ from benchmarks.report import table
 from decoding.load import load_model
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
 from decoding.native.computation import NativeComputation
-from decoding.options import Format
+from decoding.native.library import library
+from decoding.options import Format, default_cache_dir
 from decoding.runner import BLOCK_SIZE, Runner
 from decoding.segment import Segment
-from server.settings import default_cache_dir
 
 PAGE = ROOT / "docs" / "benchmarks" / "perplexity.md"
 TEXT = Path(__file__).parent / "texts" / "alice.txt"
@@ -98,7 +98,10 @@ def contestants(directory: Path) -> Iterator[tuple[str, Logits]]:
     yield REFERENCE, partial(by_transformers, load())
     formats: tuple[Format, ...] = ("fp32", "bf16", "int8")
     for format in formats:
-        yield f"Stride, {format}", partial(by_runner, Runner(NativeComputation(load(), format), 40))
+        yield (
+            f"Stride, {format}",
+            partial(by_runner, Runner(NativeComputation(load(), format, library()), 40)),
+        )
 
 
 @torch.inference_mode()

@@ -27,7 +27,7 @@ from benchmarks.timing import Timing
 from benchmarks.workloads import QUICK, Size, Workloads
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
 from decoding.models.progress import Lines
-from server.settings import default_cache_dir
+from decoding.options import default_cache_dir
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 JSON = ROOT / "docs" / "benchmarks" / "plain.json"

@@ -30,11 +30,11 @@ from decoding.engine import Engine
 from decoding.load import load_model
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
 from decoding.native.computation import NativeComputation
-from decoding.native.library import PHASES
+from decoding.native.library import PHASES, library
+from decoding.options import default_cache_dir
 from decoding.request import Request, Sampling, Stopping
 from decoding.runner import BLOCK_SIZE, Runner
 from decoding.segment import Segment
-from server.settings import default_cache_dir
 from server.worker import MEMORY
 
 PAGE = ROOT / "docs" / "benchmarks" / "steps.md"
@@ -81,7 +81,7 @@ def report(directory: Path) -> tuple[str, str]:
     cpu = torch.device("cpu")
     facts = machine.facts()
     before = Runner(EagerComputation(load_model(directory, torch.bfloat16, cpu)), 1000)
-    native = NativeComputation(load_model(directory, torch.bfloat16, cpu), "int8")
+    native = NativeComputation(load_model(directory, torch.bfloat16, cpu), "int8", library())
     after = Runner(native, 1000)
     bars: dict[str, Parts] = {}
     for batch in BATCHES:

@@ -23,7 +23,8 @@ from decoding.architecture import CacheGeometry, UnsupportedModel, refuse_unsupp
 from decoding.engine import Engine
 from decoding.exactness import Exactness
 from decoding.native.computation import NativeComputation
-from decoding.native.library import NoKernels, instructions
+from decoding.native.decoder import refuse_foreign
+from decoding.native.library import NoKernels, instructions, library
 from decoding.options import DTypeName, Format, LoadOptions
 from decoding.probe import probed_runner
 from decoding.report import EngineInfo
@@ -94,9 +95,12 @@ def _fastest(
     num_blocks = _num_blocks(model, options)
     make = partial(probed_runner, num_blocks=num_blocks, context_length=options.context_length)
     try:
-        format = _native_format(options.dtype, model.dtype)
-        runner = make(model, compute=partial(NativeComputation, format=format))
-        return runner, runner.computation.description
+        refuse_foreign(model)  # before anything is compiled for it
+        kernels = library(Path(options.cache_dir) if options.cache_dir else None)
+        named = instructions(kernels)
+        format = _native_format(options.dtype, model.dtype, has_instructions=bool(named))
+        compute = partial(NativeComputation, format=format, kernels=kernels)
+        return make(model, compute=compute), f"Stride's own ({named or 'no matrix instructions'})"
     except (NoKernels, UnsupportedModel) as reason:
         if options.dtype == "int8":
             raise UnsupportedModel(
@@ -106,11 +110,11 @@ def _fastest(
         return make(load() if is_used_up else model), f"transformers, because {reason}"
 
 
-def _native_format(name: DTypeName, dtype: torch.dtype) -> Format:
+def _native_format(name: DTypeName, dtype: torch.dtype, *, has_instructions: bool) -> Format:
     """Eight bits wherever there are instructions for them: they halve what a step reads."""
     if name != "auto":
         return name
-    if instructions():
+    if has_instructions:
         return "int8"
     return "bf16" if dtype == torch.bfloat16 else "fp32"
 

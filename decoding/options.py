@@ -1,5 +1,7 @@
 """How to load a model and how much to take on: plain values, no torch."""
 
+import os
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
@@ -16,6 +18,11 @@ class Limits(Struct, frozen=True, kw_only=True):
     prefix_cache: bool = True
 
 
+def default_cache_dir() -> Path:
+    """The user's cache directory, as the XDG base directory specification says."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stride"
+
+
 class LoadOptions(Struct, frozen=True, kw_only=True):
     """How to load a model; "auto" and zero mean: choose well."""
 
@@ -25,4 +32,5 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     cache_tokens: int = 0
     context_length: int = 0
     self_check: bool = True
+    cache_dir: str = ""  # where compiled kernels are kept; "" is the user's cache directory
     limits: Limits = Limits()

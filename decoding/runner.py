@@ -31,10 +31,6 @@ class Computation(Protocol):
     def format(self) -> str:
         """The numbers products are made of: "int8", "bfloat16"."""
 
-    @property
-    def description(self) -> str:
-        """Whose kernels they are, for the start-up summary."""
-
     def logits(self, segments: Sequence[Segment], cache: Tensor) -> Tensor:
         """Compute all segments in one forward, writing their keys and values to the cache.
 

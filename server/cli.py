@@ -4,7 +4,6 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -79,7 +78,7 @@ def serve(config: Path | None = None, **options: object) -> int:
     settings = settings_from(config, options)
     warn(settings)
     try:
-        model = prepared(settings)
+        model = resolved(settings)
     except ModelError as problem:
         return complain(str(problem), FAILED)
     # Imported only now: the application takes a second that an error need not wait for.
@@ -94,7 +93,7 @@ def info(config: Path | None = None, **options: object) -> int:
 
     settings = settings_from(config, options)
     try:
-        model = prepared(settings)
+        model = resolved(settings)
     except ModelError as problem:
         return complain(str(problem), FAILED)
     from server.inspection import show
@@ -108,18 +107,12 @@ def settings_from(config: Path | None, options: Mapping[str, object]) -> Setting
     return load(config, os.environ, given)
 
 
-def prepared(settings: Settings) -> "ModelFiles":
-    """The model's files, and kernels for this processor: whatever is made once and kept."""
+def resolved(settings: Settings) -> "ModelFiles":
+    """The model's files, fetched and converted if that has not been done."""
     from decoding.models import progress_on, resolve
-    from decoding.native.library import NoKernels, build, is_built
 
     progress = progress_on(Console(stderr=True))
-    model = resolve(settings.model, cache=settings.cache_dir, progress=progress)
-    if not is_built():
-        progress.note("Compiling the kernels for this processor, once: about ten seconds")
-        with suppress(NoKernels):  # the worker finds out as well, and the summary says so
-            build()
-    return model
+    return resolve(settings.model, cache=settings.cache_dir, progress=progress)
 
 
 def warn(settings: Settings) -> None:

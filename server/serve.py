@@ -164,6 +164,7 @@ def what_to_load(settings: Settings, model: ModelFiles) -> LoadModel:
             cache_tokens=settings.cache_tokens,
             context_length=settings.context_length,
             self_check=settings.self_check,
+            cache_dir=str(settings.cache_dir),
             limits=Limits(
                 step_tokens=settings.max_step_tokens,
                 running=settings.max_running,

@@ -6,7 +6,6 @@ wins. A name or a value that cannot be honoured is refused, with the place it ca
 
 import difflib
 import ipaddress
-import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,16 +22,13 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from decoding.options import default_cache_dir
+
 PREFIX = "STRIDE_"
 
 
 class SettingsError(Exception):
     """Settings that cannot be honoured; one line for each, naming where it was set."""
-
-
-def default_cache_dir() -> Path:
-    """The user's cache directory, as the XDG base directory specification says."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "stride"
 
 
 def split_at_commas(value: object) -> object:

@@ -9,7 +9,7 @@ from rich.console import Console
 from server_process import ServerProcess, running_server
 
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
-from server.settings import default_cache_dir
+from decoding.options import default_cache_dir
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,8 @@ from decoding.eager.plan import Shapes
 from decoding.engine import Engine
 from decoding.load import load_model
 from decoding.native.computation import NativeComputation
-from decoding.options import Limits
+from decoding.native.library import library
+from decoding.options import Format, Limits
 from decoding.request import Request, Sampling, Stopping
 from decoding.runner import Computation, Runner
 from decoding.sequence import Sequence as Live
@@ -191,10 +192,14 @@ def assert_same(answer: Answer, plain: Answer) -> None:
 # --- the machine under test ---------------------------------------------------------------------
 
 
+def native(model: PreTrainedModel, format: Format) -> NativeComputation:
+    return NativeComputation(model, format, library())
+
+
 COMPUTATIONS: dict[str, Callable[[PreTrainedModel], Computation]] = {
-    "int8": partial(NativeComputation, format="int8"),
-    "bf16": partial(NativeComputation, format="bf16"),
-    "fp32": partial(NativeComputation, format="fp32"),
+    "int8": partial(native, format="int8"),
+    "bf16": partial(native, format="bf16"),
+    "fp32": partial(native, format="fp32"),
     "transformers": EagerComputation,
 }
 

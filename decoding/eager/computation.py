@@ -34,8 +34,6 @@ class EagerComputation:
         UnsupportedModel: the architecture cannot be served exactly.
     """
 
-    description = "transformers"
-
     def __init__(self, model: PreTrainedModel) -> None:
         refuse_unsupported(model.config)
         self.geometry = CacheGeometry.of(model.config)

@@ -1,6 +1,7 @@
 """A forward by kernels of our own: Llama-like models on a CPU, in one call."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from ctypes import CDLL
 from itertools import chain
 
 import numpy as np
@@ -10,7 +11,7 @@ from transformers import PreTrainedModel
 
 from decoding.architecture import CacheGeometry, refuse_unsupported
 from decoding.native.decoder import NativeDecoder
-from decoding.native.library import Batch, instructions
+from decoding.native.library import Batch
 from decoding.options import Format
 from decoding.segment import Indices, Segment, wanted_rows
 
@@ -18,25 +19,22 @@ from decoding.segment import Indices, Segment, wanted_rows
 class NativeComputation:
     """``model`` is used up: its parameters move into the kernels' layout.
 
+    ``kernels`` is :func:`decoding.native.library.library`'s.
+
     Raises:
-        NoKernels: there are none for this machine, or none that compute this model.
+        NoKernels: they do not compute this model.
         UnsupportedModel: the architecture cannot be served exactly by anything.
         MemoryError: the weights do not fit.
     """
 
-    def __init__(self, model: PreTrainedModel, format: Format) -> None:
+    def __init__(self, model: PreTrainedModel, format: Format, kernels: CDLL) -> None:
         refuse_unsupported(model.config)
         self.geometry = CacheGeometry.of(model.config)
         self.device: torch.device = model.device
         self.dtype = torch.float32 if format == "fp32" else torch.bfloat16
         self.format = {"int8": "int8", "bf16": "bfloat16", "fp32": "float32"}[format]
-        self.decoder = NativeDecoder(model, format)
+        self.decoder = NativeDecoder(model, format, kernels)
         self.vocabulary_size = self.decoder.vocabulary_size
-
-    @property
-    def description(self) -> str:
-        """Whose kernels they are."""
-        return " ".join(["Stride's own", f"({named})" if (named := instructions()) else ""]).strip()
 
     def logits(self, segments: Sequence[Segment], cache: Tensor) -> Tensor:
         """Compute all segments; see :class:`decoding.runner.Computation`."""

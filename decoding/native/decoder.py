@@ -1,14 +1,15 @@
 """A model's parameters, laid out for the kernels."""
 
 import weakref
-from ctypes import byref
+from ctypes import CDLL, byref
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from decoding.architecture import CacheGeometry
-from decoding.native.library import PHASES, Batch, LayerSource, NoKernels, Shape, library
+from decoding.native.library import PHASES, Batch, LayerSource, NoKernels, Shape
+from decoding.options import Format
 
 _FORMATS = ("int8", "bf16", "fp32")  # in the order of library.cpp
 _FAMILIES = frozenset(
@@ -24,13 +25,13 @@ class NativeDecoder:
     The parameters are copied, and those of the model's layers given up one after the other.
 
     Raises:
-        NoKernels: there are none for this machine, or none that compute this model.
+        NoKernels: they do not compute this model.
         MemoryError: the weights do not fit.
     """
 
-    def __init__(self, model: PreTrainedModel, format: str) -> None:
+    def __init__(self, model: PreTrainedModel, format: Format, library: CDLL) -> None:
         refuse_foreign(model)
-        self._library = library()
+        self._library = library
         self.vocabulary_size: int = model.config.vocab_size
         # A copy, or it would keep all of the file it comes from in memory.
         embedding = model.get_input_embeddings().weight.detach().clone()

@@ -5,7 +5,7 @@ sets of threads fight over the cores.
 """
 
 import ctypes
-import os
+import logging
 import platform
 import shutil
 import subprocess
@@ -26,12 +26,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from decoding.options import default_cache_dir
+
+logger = logging.getLogger(__name__)
 _SOURCES = Path(__file__).parent / "kernels"
 PROCESSOR = ("-march=native",)
 _COMPILE = ("-std=c++20", "-O3", "-fPIC", "-fopenmp", "-Wno-psabi", "-c")
 _LINK = ("-shared",)
 _SECONDS = 300
-
 
 PHASES = ("norm, encode", "qkv", "cache", "attention", "output", "gate, up", "down", "head")
 
@@ -74,14 +76,13 @@ class Batch(Structure):
 
 
 @cache
-def library() -> ctypes.CDLL:
-    """The library, compiled if it is not there yet.
+def library(cache_dir: Path | None = None) -> ctypes.CDLL:
+    """The library, compiled if it is not in the cache directory yet.
 
     Raises:
         NoKernels: this machine has no compiler, or it failed.
     """
-    build()
-    loaded = ctypes.CDLL(str(_path()))
+    loaded = ctypes.CDLL(str(_built(cache_dir or default_cache_dir())))
     loaded.stride_new.restype = c_void_p
     loaded.stride_new.argtypes = [POINTER(Shape), c_int, c_int]
     loaded.stride_free.argtypes = [c_void_p]
@@ -96,22 +97,29 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def instructions() -> str:
-    """The instructions that make products of few bits cheap here: "AMX"; "" if there are none.
-
-    Raises:
-        NoKernels: this machine has no library.
-    """
-    named: bytes = library().stride_instructions()
+def instructions(library: ctypes.CDLL) -> str:
+    """The instructions that make products of few bits cheap here: "AMX"; "" if there are none."""
+    named: bytes = library.stride_instructions()
     return named.decode()
 
 
-def _path() -> Path:
+def _built(cache_dir: Path) -> Path:
+    path = cache_dir / "kernels" / f"{_digest()}.so"
+    if not path.exists():
+        logger.info("compiling the kernels for this processor, once: about ten seconds")
+        try:
+            _build(path)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NoKernels(f"they cannot be compiled: {error}") from error
+    return path
+
+
+def _digest() -> str:
+    """Of all that the library depends on."""
     digest = sha256(repr((PROCESSOR, _COMPILE, _LINK, _processor())).encode())
     for source in sorted(_SOURCES.iterdir()):
         digest.update(source.read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return home / "stride" / "kernels" / f"{digest.hexdigest()[:16]}.so"
+    return digest.hexdigest()[:16]
 
 
 def _processor() -> str:
@@ -120,20 +128,7 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags"))}))
 
 
-def is_built() -> bool:
-    """Whether the library is there already."""
-    return _path().exists()
-
-
-def build() -> None:
-    """Compile the library unless that has been done: about ten seconds, once a processor.
-
-    Raises:
-        NoKernels: this machine has no compiler, or it failed.
-    """
-    path = _path()
-    if path.exists():
-        return
+def _build(path: Path) -> None:
     if platform.machine() != "x86_64":
         raise NoKernels(f"Stride has none for {platform.machine()} yet")
     compiler = shutil.which("g++")

@@ -78,7 +78,7 @@ FORMATS: tuple[Format, ...] = ("int8", "bf16", "fp32")
 
 
 def computed(config: PretrainedConfig, format: Format) -> Runner:
-    return Runner(NativeComputation(tiny_model(config), format), num_blocks=40)
+    return Runner(NativeComputation(tiny_model(config), format, library()), num_blocks=40)
 
 
 def own_logits(model: PreTrainedModel, tokens: list[int]) -> Tensor:
@@ -106,7 +106,7 @@ def test_logits_are_the_models_own(family: str, format: Format) -> None:
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_probe_accepts_the_kernels(format: Format) -> None:
     model = tiny_model(FAMILIES["llama"])
-    probed_runner(model, 8, compute=partial(NativeComputation, format=format))
+    probed_runner(model, 8, compute=partial(NativeComputation, format=format, kernels=library()))
 
 
 @pytest.mark.parametrize("format", FORMATS)
