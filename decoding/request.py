@@ -6,6 +6,7 @@ from msgspec import Struct
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 OptionValue = bool | int | float | str
+Source = Literal["prediction", "history", "document"]
 
 
 class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,11 +38,24 @@ class Stopping(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ignore_eos: bool = False
 
 
+class Reference(Struct, frozen=True, forbid_unknown_fields=True):
+    """Known text that an answer may repeat.
+
+    ``likeness`` is how likely the answer is to begin as this text does, 0..1: 0 for a document,
+    which may be quoted from anywhere, 1 for a prediction.
+    """
+
+    source: Source
+    tokens: tuple[int, ...]
+    likeness: float = 0.0
+
+
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One prompt, to be answered ``n`` times.
 
     ``logprobs`` is how many alternatives to report beside each chosen token (None: no
     log-probabilities at all); ``prompt_logprobs`` asks the same for the tokens of the prompt.
+    ``references`` are for strategies that copy; no answer depends on them.
     ``cache_salt`` names the tenant: cache blocks are shared only between requests of equal salt.
     """
 
@@ -54,6 +68,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prompt_logprobs: int | None = None
     strategy: str = "autoregressive"
     options: dict[str, OptionValue] = {}
+    references: tuple[Reference, ...] = ()
     cache_salt: str = ""
 
 
