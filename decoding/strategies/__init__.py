@@ -1,6 +1,6 @@
 """One file a strategy: a module here with a function ``decode(seq, *, …options) -> Strategy``.
 
-Its name is the module's, its options and their types are the keyword-only parameters, and
+Its name is the module's, its options, their types and limits are the keyword-only parameters, and
 ``LOSSLESS`` says whether its answers are those of plain decoding.
 """
 
@@ -11,6 +11,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from decoding.draft import Strategy
 from decoding.request import OptionValue
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OptionError(ValueError):
-    """A strategy or an option that does not exist, or a value of the wrong type.
+    """A strategy or an option that does not exist, or a value it cannot have.
 
     ``field`` names what is wrong: ``strategy`` or the option.
     """
@@ -49,16 +51,23 @@ def check(name: str, given: Mapping[str, OptionValue]) -> None:
     """Check a choice before work is done for it.
 
     Raises:
-        OptionError: there is no such strategy or option, or a value has the wrong type.
+        OptionError: there is no such strategy or option, or a value has the wrong
+            type or is out of its limits.
     """
-    if name not in names():
-        raise OptionError("strategy", f"unknown strategy {name!r}; there are {', '.join(names())}")
-    known = options(name)
+    known = _options_of(name)
     for option, value in given.items():
-        if option not in known:
-            listed = ", ".join(known) or "none"
-            raise OptionError(option, f"{name} has no option {option!r}; its options: {listed}")
-        _check_type(option, known[option].annotation, value)
+        _converted(name, known, option, value, strict=True)
+
+
+def parse(written: str) -> tuple[str, str, OptionValue]:
+    """Read an option as settings have it, ``strategy.option=value``, into its three parts.
+
+    Raises:
+        OptionError: see ``check``.
+    """
+    path, _, value = (part.strip() for part in written.partition("="))
+    name, _, option = path.partition(".")
+    return name, option, _converted(name, _options_of(name), option, value, strict=False)
 
 
 def decoder(name: str, given: Mapping[str, OptionValue]) -> Callable[["Sequence"], Strategy]:
@@ -76,7 +85,26 @@ def _module(name: str) -> ModuleType:
     return import_module(f"{__name__}.{name}")
 
 
-def _check_type(option: str, wanted: type, value: OptionValue) -> None:
-    matches = type(value) is wanted or (wanted is float and type(value) is int)
-    if not matches:
-        raise OptionError(option, f"option {option!r} takes {wanted.__name__}, not {value!r}")
+def _options_of(name: str) -> dict[str, inspect.Parameter]:
+    if name not in names():
+        raise OptionError("strategy", f"unknown strategy {name!r}; there are {', '.join(names())}")
+    return options(name)
+
+
+def _converted(
+    name: str,
+    known: Mapping[str, inspect.Parameter],
+    option: str,
+    value: OptionValue,
+    *,
+    strict: bool,
+) -> OptionValue:
+    """A value of an option as its type; unless ``strict``, from its text."""
+    if option not in known:
+        listed = ", ".join(known) or "none"
+        raise OptionError(option, f"{name} has no option {option!r}; its options: {listed}")
+    try:
+        converted: OptionValue = msgspec.convert(value, known[option].annotation, strict=strict)
+    except msgspec.ValidationError as error:
+        raise OptionError(option, f"option {option!r} is {value!r}: {error}") from error
+    return converted
