@@ -144,7 +144,10 @@ def usage(job: Job) -> Usage:
         completion_tokens=tally.completion_tokens,
         total_tokens=tally.prompt_tokens + tally.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(cached_tokens=tally.cached_tokens),
-        completion_tokens_details=CompletionTokensDetails(),
+        completion_tokens_details=CompletionTokensDetails(
+            accepted_prediction_tokens=tally.accepted_prediction,
+            rejected_prediction_tokens=tally.rejected_prediction,
+        ),
     )
 
 
@@ -154,6 +157,7 @@ def decoding(job: Job) -> Decoding:
     return Decoding(
         strategy=job.choice.strategy,
         reason=job.choice.reason,
+        history=job.history,
         lossless=job.choice.lossless,
         bit_exact=job.engine.bit_exact,
         model_steps=tally.steps,

@@ -1,7 +1,7 @@
 """Builds the HTTP app from its collaborators. Reads no settings and keeps no global state."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Lifespan
 
+from decoding.request import OptionValue
 from server.disconnect import ClientGone
 from server.engine_client import EngineClient
 from server.errors import ApiError, http_error
+from server.history import History
 from server.limits import Limits
 from server.metrics import Metrics, stride_version
 from server.middleware import Authentication, RequestContext
@@ -34,6 +36,8 @@ def create_app(
     tokenizer: "PreTrainedTokenizerBase",
     model_names: Sequence[str],
     metrics: Metrics,
+    history: History | None = None,
+    strategy_options: Mapping[str, Mapping[str, OptionValue]] | None = None,
     api_keys: Sequence[str] = (),
     limits: Limits | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
@@ -54,6 +58,8 @@ def create_app(
         engine=engine,
         tokenizer=Tokenizer(tokenizer),
         metrics=metrics,
+        history=history or History(0),
+        strategy_options=strategy_options or {},
         model_names=tuple(model_names),
         limits=limits or Limits(),
         version=stride_version(),

@@ -4,6 +4,8 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from server.history import Outcome
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -38,6 +40,7 @@ class Decoding(Struct):
 
     strategy: str
     reason: str
+    history: Outcome
     lossless: bool
     bit_exact: bool
     model_steps: int

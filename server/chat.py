@@ -1,86 +1,113 @@
 """Messages → token ids by the model's chat template; what users write never becomes control."""
 
-import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from jinja2 import TemplateError
 
+from server.documents import Document, preamble
 from server.errors import ApiError, invalid, shorten
 from server.schemas import Message
-from server.tokenizer import Tokenizer
+from server.tokenizer import Tokenizer, off_loop_if_long
 
-# Tokenising more than this many characters is left to a thread.
-OFF_LOOP_CHARACTERS = 20_000
-
-# Stand-ins for control tokens in messages while the template runs: private-use characters
-# around a number. The template sees all the rest of the text as it is.
+# Stand-ins for control tokens in what users write while the template runs: private-use
+# characters around a number. The template sees all the rest of the text as it is.
 _OPEN, _CLOSE = "\U000f5a1d", "\U000f5a1e"
 _STAND_IN = re.compile(f"{_OPEN}([0-9]+){_CLOSE}")
 
 
-async def chat_tokens(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+async def chat_tokens(
+    tokenizer: Tokenizer, messages: Sequence[Message], documents: Sequence[Document] = ()
+) -> list[int]:
     """The prompt of a conversation. A last message of the assistant is continued.
 
+    The template places the documents; where it knows none, they go in front of the last question.
+
     Raises:
-        ApiError: the template refuses the messages.
+        ApiError: the template refuses the messages, or the documents have no place.
     """
-    if sum(len(message.content) for message in messages) > OFF_LOOP_CHARACTERS:
-        return await asyncio.to_thread(_chat_tokens, tokenizer, messages)
-    return _chat_tokens(tokenizer, messages)
+    num_characters = sum(len(message.content) for message in messages)
+    num_characters += sum(document.num_characters for document in documents)
+    return await off_loop_if_long(num_characters, _chat_tokens, tokenizer, messages, documents)
 
 
 async def prompt_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
     """The prompt of a text completion."""
-    if len(text) > OFF_LOOP_CHARACTERS:
-        return await asyncio.to_thread(tokenizer.encode_prompt, text)
-    return tokenizer.encode_prompt(text)
+    return await off_loop_if_long(len(text), tokenizer.encode_prompt, text)
 
 
-def _chat_tokens(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-    special = re.compile("|".join(map(re.escape, tokenizer.special_texts)) or r"(?!)")
-    contents = [message.content for message in messages]
-    if not any(special.search(content) for content in contents):
-        return tokenizer.encode(_render(tokenizer, messages, contents))
-    return _tokens_around_stand_ins(tokenizer, messages, contents, special)
-
-
-def _tokens_around_stand_ins(
-    tokenizer: Tokenizer,
-    messages: Sequence[Message],
-    contents: list[str],
-    special: re.Pattern[str],
+def _chat_tokens(
+    tokenizer: Tokenizer, messages: Sequence[Message], documents: Sequence[Document]
 ) -> list[int]:
-    found: list[str] = []
-
-    def stand_in(match: re.Match[str]) -> str:
-        found.append(match[0])
-        return f"{_OPEN}{len(found) - 1}{_CLOSE}"
-
-    unmarked = (content.replace(_OPEN, "").replace(_CLOSE, "") for content in contents)
-    marked = [special.sub(stand_in, content) for content in unmarked]
-    pieces = _STAND_IN.split(_render(tokenizer, messages, marked))
-    tokens = tokenizer.encode(pieces[0])
-    for number, after in zip(pieces[1::2], pieces[2::2], strict=True):
-        tokens += tokenizer.encode_literally(found[int(number)])
-        tokens += tokenizer.encode(after) if after else []
-    return tokens
+    if documents and not tokenizer.template_takes_documents:
+        messages, documents = _in_last_question(documents, messages), ()
+    stand_ins = _StandIns(tokenizer.special_texts)
+    turns = [_turn(message, stand_ins) for message in messages]
+    pages = [_page(document, stand_ins) for document in documents]
+    return stand_ins.tokens(tokenizer, _render(tokenizer, turns, pages))
 
 
-def _render(tokenizer: Tokenizer, messages: Sequence[Message], contents: list[str]) -> str:
+def _in_last_question(documents: Sequence[Document], messages: Sequence[Message]) -> list[Message]:
+    number = max((n for n, message in enumerate(messages) if message.role == "user"), default=None)
+    if number is None:
+        message = (
+            "The chat template of this model takes no documents, and there is no user message to "
+            "put them in front of: send one, or 'documents_in_prompt': false"
+        )
+        raise invalid(message, "documents")
+    content = preamble(documents) + messages[number].content
+    question = messages[number].model_copy(update={"content": content})
+    return [*messages[:number], question, *messages[number + 1 :]]
+
+
+class _StandIns:
+    """Takes the control tokens out of what users write, and puts them back as mere text."""
+
+    def __init__(self, control_texts: Iterable[str]) -> None:
+        # The marks are replaced as well, so that nobody can write a stand-in.
+        replaced = [*control_texts, _OPEN, _CLOSE]
+        self._replaced = re.compile("|".join(map(re.escape, replaced)))
+        self._found: list[str] = []
+
+    def put_into(self, text: str) -> str:
+        """The text as the template may see it."""
+        return self._replaced.sub(self._stand_in, text)
+
+    def _stand_in(self, match: re.Match[str]) -> str:
+        self._found.append(match[0])
+        return f"{_OPEN}{len(self._found) - 1}{_CLOSE}"
+
+    def tokens(self, tokenizer: Tokenizer, rendered: str) -> list[int]:
+        """What the template wrote, with the user's own text in place of the stand-ins."""
+        pieces = _STAND_IN.split(rendered)
+        tokens = tokenizer.encode(pieces[0])
+        for number, after in zip(pieces[1::2], pieces[2::2], strict=True):
+            tokens += tokenizer.encode_literally(self._found[int(number)])
+            tokens += tokenizer.encode(after) if after else []
+        return tokens
+
+
+def _turn(message: Message, stand_ins: _StandIns) -> dict[str, str]:
+    role = "system" if message.role == "developer" else message.role
+    turn = {"role": role, "content": stand_ins.put_into(message.content)}
+    return turn if message.name is None else turn | {"name": message.name}
+
+
+def _page(document: Document, stand_ins: _StandIns) -> dict[str, str]:
+    # Templates rely on both keys, as transformers recommends them.
+    return {
+        "title": stand_ins.put_into(document.title),
+        "text": stand_ins.put_into(document.text),
+    }
+
+
+def _render(tokenizer: Tokenizer, turns: list[dict[str, str]], pages: list[dict[str, str]]) -> str:
     if not tokenizer.has_chat_template:
         raise invalid("This model has no chat template: use /v1/completions", "messages")
-    turns = [_turn(message, text) for message, text in zip(messages, contents, strict=True)]
     try:
-        return tokenizer.render(turns, continue_last=messages[-1].role == "assistant")
+        return tokenizer.render(turns, pages, continue_last=turns[-1]["role"] == "assistant")
     except (TemplateError, TypeError, ValueError) as error:
         raise _refused_by_template(error) from error
-
-
-def _turn(message: Message, content: str) -> dict[str, str]:
-    role = "system" if message.role == "developer" else message.role
-    turn = {"role": role, "content": content}
-    return turn if message.name is None else turn | {"name": message.name}
 
 
 def _refused_by_template(error: Exception) -> ApiError:

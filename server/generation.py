@@ -31,6 +31,7 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
     """
     metrics, strategy = services.metrics, job.choice.strategy
     metrics.observe_prompt(strategy, job.tally.prompt_tokens)
+    metrics.observe_history(job.history)
 
     def finish(status: int) -> None:
         seconds = time.monotonic() - job.tally.arrived
@@ -63,6 +64,14 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
         raise internal_error(job.id) from error
     else:
         finish(200)
+        _remember(services, job)
+
+
+def _remember(services: Services, job: Job) -> None:
+    """Keep whole answers for the next time that something like it is asked."""
+    for number, choice in sorted(job.tally.choices.items()):
+        prompt, request = job.prompts[number // job.n], job.requests[number // job.n]
+        services.history.remember(request.cache_salt, prompt.tokens, prompt.question, choice.answer)
 
 
 def _raise_if_failed(output: Output) -> None:

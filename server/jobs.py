@@ -7,17 +7,21 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from decoding.report import EngineInfo
-from decoding.request import Request, Sampling, Stopping
+from decoding.request import OptionValue, Request, Sampling, Stopping
 from server.chat import chat_tokens
 from server.errors import context_exceeded, invalid, not_ready, unknown_model
+from server.history import Outcome, Recall
 from server.prompts import (
     Prompt,
+    check_all_text,
     check_vocabulary,
     outside_vocabulary,
+    read_preamble,
     read_prompt,
     split_prompts,
 )
-from server.scheduler import Choice, choose
+from server.references import past_answers, prediction_in, read_references
+from server.scheduler import Choice, Known, check, choose, wants_history
 from server.schemas import ChatBody, CompletionBody, Generation
 from server.services import Services
 from server.tally import Tally
@@ -36,6 +40,7 @@ class Job:
     endpoint: Endpoint
     model: str
     choice: Choice
+    history: Outcome
     engine: EngineInfo
     prompts: Sequence[Prompt]
     requests: Sequence[Request]
@@ -71,8 +76,12 @@ async def chat_job(services: Services, body: ChatBody, caller: Caller) -> Job:
     Raises:
         ApiError: the request cannot be answered as it is, or not now.
     """
-    engine, choice = _admit(services, body, num_prompts=1)
-    prompt = Prompt(await chat_tokens(services.tokenizer, body.messages))
+    engine = _admit(services, body, num_prompts=1)
+    prompt = Prompt(
+        await chat_tokens(services.tokenizer, body.messages, body.prompt_documents),
+        question=body.question,
+        has_earlier_turns=body.has_earlier_turns,
+    )
     room = _context_limit(engine) - len(prompt.tokens)
     max_tokens = body.answer_limit or max(room, 1)
     _check_context(engine, prompt, max_tokens, "messages")
@@ -80,11 +89,11 @@ async def chat_job(services: Services, body: ChatBody, caller: Caller) -> Job:
         raise invalid(
             f"'min_tokens' is over the {max_tokens} tokens there is room for", "min_tokens"
         )
-    return _job(
+    return await _job(
         services,
         body,
         caller,
-        (engine, choice),
+        engine,
         endpoint="chat",
         prompts=[prompt],
         max_tokens=max_tokens,
@@ -99,7 +108,10 @@ async def completion_job(services: Services, body: CompletionBody, caller: Calle
         ApiError: the request cannot be answered as it is, or not now.
     """
     values = split_prompts(body.prompt, services.limits.prompts)
-    engine, choice = _admit(services, body, num_prompts=len(values))
+    if body.prompt_documents:
+        check_all_text(values)
+    engine = _admit(services, body, num_prompts=len(values))
+    preamble = await read_preamble(services.tokenizer, body.prompt_documents)
     prompts = []
     for value in values:
         if isinstance(value, list):
@@ -107,13 +119,14 @@ async def completion_job(services: Services, body: CompletionBody, caller: Calle
         prompt = await read_prompt(services.tokenizer, value)
         if not prompt.tokens:
             raise invalid("'prompt' must not be empty", "prompt")
+        prompt = prompt.after(preamble)
         _check_context(engine, prompt, body.answer_limit, "prompt")
         prompts.append(prompt)
-    return _job(
+    return await _job(
         services,
         body,
         caller,
-        (engine, choice),
+        engine,
         endpoint="completions",
         prompts=prompts,
         max_tokens=body.answer_limit,
@@ -128,16 +141,16 @@ def check_model(services: Services, model: str) -> None:
         raise unknown_model(model, services.model_names)
 
 
-def _admit(services: Services, body: Generation, num_prompts: int) -> tuple[EngineInfo, Choice]:
+def _admit(services: Services, body: Generation, num_prompts: int) -> EngineInfo:
     """Every check that costs nothing, in front of the work of tokenising."""
     check_model(services, body.model)
     _check_counts(services, body.n, num_prompts)
-    choice = choose(body.decoding, services.engine.load)
+    check(body.decoding)
     engine, reason = services.engine.info, services.reason_not_ready
     if engine is None or reason is not None:
         raise not_ready(reason or "the model is loading")
     _check_token_ids(body, engine.vocabulary_size)
-    return engine, choice
+    return engine
 
 
 def _check_counts(services: Services, n: int, num_prompts: int) -> None:
@@ -172,11 +185,11 @@ def _check_context(engine: EngineInfo, prompt: Prompt, max_tokens: int, param: s
         raise context_exceeded(len(prompt.tokens), max_tokens, limit, param)
 
 
-def _job(
+async def _job(
     services: Services,
     body: Generation,
     caller: Caller,
-    admitted: tuple[EngineInfo, Choice],
+    engine: EngineInfo,
     *,
     endpoint: Endpoint,
     prompts: Sequence[Prompt],
@@ -184,9 +197,19 @@ def _job(
     logprobs: int | None,
     prompt_logprobs: int | None = None,
 ) -> Job:
-    engine, choice = admitted
+    tenant = caller.salt(body.cache_salt)
+    recalls = [await _recall(services, body, tenant, prompt) for prompt in prompts]
+    known = _known(body, prompts[0], recalls[0].outcome)
+    choice = choose(body.decoding, known, services.engine.load)
     job_id = ("chatcmpl-" if endpoint == "chat" else "cmpl-") + secrets.token_hex(16)
     sampling, stopping = _sampling(body), _stopping(body, max_tokens)
+    references = await read_references(
+        services.tokenizer,
+        body.predicted_text,
+        [document.text for document in body.hidden_documents],
+        context=_context_limit(engine),
+        limit=services.limits.reference_tokens // len(prompts),
+    )
     requests = [
         Request(
             id=f"{job_id}-{number}",
@@ -197,21 +220,48 @@ def _job(
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
             strategy=choice.strategy,
-            options=choice.options,
-            cache_salt=caller.salt(body.cache_salt),
+            options=_options(services, choice),
+            references=(*references, *past_answers(recall.matches)),
+            cache_salt=tenant,
         )
-        for number, prompt in enumerate(prompts)
+        for number, (prompt, recall) in enumerate(zip(prompts, recalls, strict=True))
     ]
     return Job(
         id=job_id,
         endpoint=endpoint,
         model=body.model,
         choice=choice,
+        history=known.history,
         engine=engine,
         prompts=prompts,
         requests=requests,
-        tally=Tally(arrived=caller.arrived, prompt_tokens=sum(len(p.tokens) for p in prompts)),
+        tally=Tally(
+            arrived=caller.arrived,
+            prompt_tokens=sum(len(prompt.tokens) for prompt in prompts),
+            prediction=prediction_in(references),
+        ),
     )
+
+
+async def _recall(services: Services, body: Generation, tenant: str, prompt: Prompt) -> Recall:
+    if not wants_history(body.decoding):
+        return Recall("off")
+    return await services.history.recall(tenant, prompt.tokens, prompt.question)
+
+
+def _known(body: Generation, prompt: Prompt, history: Outcome) -> Known:
+    return Known(
+        question=prompt.question,
+        has_earlier_turns=prompt.has_earlier_turns,
+        has_documents=bool(body.documents),
+        has_prediction=bool(body.predicted_text),
+        history=history,
+    )
+
+
+def _options(services: Services, choice: Choice) -> dict[str, OptionValue]:
+    """What the request asks for, over what the settings say."""
+    return {**services.strategy_options.get(choice.strategy, {}), **choice.options}
 
 
 def _sampling(body: Generation) -> Sampling:

@@ -13,3 +13,6 @@ class Limits:
     prompts: int = 128
     n: int = 16
     choices: int = 256  # prompts × n
+    documents: int = 256
+    document_characters: int = 1_000_000  # titles and texts of all documents together
+    reference_tokens: int = 262_144  # to copy from, of all prompts together

@@ -16,6 +16,7 @@ from decoding.request import Output
 from server.engine_client import EngineClient
 from server.engine_metrics import EngineCollector
 from server.errors import RejectionReason
+from server.history import Outcome
 from server.tally import Tally
 from server.vllm_metrics import VllmAliases
 
@@ -84,6 +85,10 @@ class Metrics:
     def observe_prompt(self, strategy: str, num_tokens: int) -> None:
         """Count the prompt of a request that goes to the engine."""
         self._prompt_tokens.labels(self._model, strategy).inc(num_tokens)
+
+    def observe_history(self, outcome: Outcome) -> None:
+        """Count a look-up of past answers."""
+        self._history.labels(outcome).inc()
 
     def observe_first_token(self, strategy: str, seconds: float) -> None:
         """Record how long a request waited for its first token."""
@@ -169,6 +174,9 @@ class Metrics:
         self._cancellations = self._counter(
             "requests_cancelled_total", "Requests whose client left", ("phase",)
         )
+        self._history = self._counter(
+            "history_lookups_total", "Requests by what was found of past answers", ("outcome",)
+        )
         self._first_token = self._histogram(
             "time_to_first_token_seconds", "From arrival to the first token", FIRST_TOKEN_BUCKETS
         )
@@ -230,6 +238,8 @@ class Metrics:
                     self._requests.labels(self._model, strategy, endpoint, "200", reason)
         for rejection in get_args(RejectionReason):
             self._rejections.labels(rejection)
+        for outcome in get_args(Outcome):
+            self._history.labels(outcome)
         for phase in _CANCEL_PHASES:
             self._cancellations.labels(phase)
 

@@ -1,24 +1,35 @@
 """The `prompt` of a text completion, in its four shapes → token ids."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from server.chat import prompt_tokens
+from server.documents import Document, preamble
 from server.errors import ApiError, invalid, shorten
 from server.schemas import PromptTokens
-from server.tokenizer import Tokenizer
+from server.tokenizer import Tokenizer, off_loop_if_long
 
 _token_ids: TypeAdapter[list[int]] = TypeAdapter(PromptTokens)
 
 
 class Prompt(NamedTuple):
-    """One prompt: its ids, its text, and how many leading ids the tokenizer added itself."""
+    """One prompt: its ids, its text, and how many leading ids the tokenizer added itself.
+
+    ``question`` is what the user asked last, ``has_earlier_turns`` whether it was answered before.
+    """
 
     tokens: list[int]
     text: str = ""
     num_added: int = 0
+    question: str = ""
+    has_earlier_turns: bool = False
+
+    def after(self, other: "Prompt") -> "Prompt":
+        """This prompt with another one's text in front of its own."""
+        added, own = self.tokens[: self.num_added], self.tokens[self.num_added :]
+        return self._replace(tokens=added + other.tokens + own, text=other.text + self.text)
 
 
 def split_prompts(value: object, limit: int) -> list[str | list[int]]:
@@ -55,9 +66,18 @@ def _checked_ids(value: object, param: str) -> list[int]:
 async def read_prompt(tokenizer: Tokenizer, value: str | list[int]) -> Prompt:
     """Tokenise a prompt. Nothing is added to one given as ids."""
     if isinstance(value, list):
-        return Prompt(value, tokenizer.decode(value))
+        text = tokenizer.decode(value)
+        return Prompt(value, text, question=text)
     tokens = await prompt_tokens(tokenizer, value)
-    return Prompt(tokens, value, num_added=_count_added(tokenizer, tokens))
+    return Prompt(tokens, value, num_added=_count_added(tokenizer, tokens), question=value)
+
+
+async def read_preamble(tokenizer: Tokenizer, documents: Sequence[Document]) -> Prompt:
+    """Tokenise documents, once for all prompts. Unlike in a prompt, all of it is mere text."""
+    if not documents:
+        return Prompt([])
+    text = preamble(documents)
+    return Prompt(await off_loop_if_long(len(text), tokenizer.encode_literally, text), text)
 
 
 def _count_added(tokenizer: Tokenizer, tokens: list[int]) -> int:
@@ -67,6 +87,13 @@ def _count_added(tokenizer: Tokenizer, tokens: list[int]) -> int:
     while common < min(len(added), len(tokens)) and added[common] == tokens[common]:
         common += 1
     return common
+
+
+def check_all_text(prompts: Sequence[str | list[int]]) -> None:
+    """Refuse prompts of ids where something is to be written in front of them."""
+    if not all(isinstance(prompt, str) for prompt in prompts):
+        message = "'documents' need a prompt given as text, or 'documents_in_prompt': false"
+        raise invalid(message, "documents")
 
 
 def check_vocabulary(tokens: list[int], vocabulary_size: int, param: str) -> None:

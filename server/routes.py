@@ -11,6 +11,7 @@ from starlette.responses import Response
 from server.answers import NewWriter, chat_writers, completion_writers, events, whole_answer
 from server.chat import chat_tokens, prompt_tokens
 from server.disconnect import unless_gone
+from server.documents import check_documents
 from server.errors import invalid
 from server.generation import Part, run
 from server.jobs import Caller, Job, chat_job, check_model, completion_job
@@ -42,6 +43,7 @@ async def chat_completions(request: Request) -> Response:
     services, arrived = _services(request), time.monotonic()
     raw = await read_object(request, services.limits)
     _check_message_count(raw, services.limits.messages)
+    check_documents(raw.get("documents"), services.limits)
     body = parse(ChatBody, raw)
     job = await chat_job(services, body, _caller(request, arrived))
     return await _answer(request, body, job, chat_writers(job, services.tokenizer.texts))
@@ -51,7 +53,9 @@ async def chat_completions(request: Request) -> Response:
 async def completions(request: Request) -> Response:
     """Continue a text."""
     services, arrived = _services(request), time.monotonic()
-    body = parse(CompletionBody, await read_object(request, services.limits))
+    raw = await read_object(request, services.limits)
+    check_documents(raw.get("documents"), services.limits)
+    body = parse(CompletionBody, raw)
     job = await completion_job(services, body, _caller(request, arrived))
     writers = completion_writers(job, services.tokenizer.texts, echo=body.echo)
     return await _answer(request, body, job, writers)

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from decoding.request import OptionValue
+from server.documents import Document
 from server.strict_body import StrictBody, Unsupported, refusal
 
 MAX_STOPS = 16
@@ -21,8 +22,6 @@ _NO_TOOLS = "this server does not call tools"
 _NO_MEDIA = "this server answers with text only"
 
 _UNSUPPORTED: dict[str, Unsupported] = {
-    "documents": Unsupported("reference documents are not implemented yet", ([],)),
-    "prediction": Unsupported("predicted outputs are not implemented yet"),
     "response_format": Unsupported("only plain text is produced", ({"type": "text"},)),
 }
 _CHAT_UNSUPPORTED: dict[str, Unsupported] = _UNSUPPORTED | {
@@ -115,6 +114,13 @@ class StreamOptions(StrictBody):
     include_obfuscation: bool = False  # padding against observers, which we never send
 
 
+class Prediction(StrictBody):
+    """What the client expects the answer to be, for the most part."""
+
+    type: Literal["content"]
+    content: Content
+
+
 class Generation(StrictBody):
     """What chat and text completions have in common."""
 
@@ -134,6 +140,7 @@ class Generation(StrictBody):
         dict[str, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_check_bias_count)
     ] = Field(default_factory=dict)
     seed: Seed | None = None
+    prediction: Prediction | None = None
 
     # Extensions that other engines take at top level, too
     top_k: Annotated[int, Field(ge=-1, lt=2**31)] = 0
@@ -147,6 +154,8 @@ class Generation(StrictBody):
     )
     cache_salt: Annotated[str, Field(max_length=256)] = ""
     decoding: Options = Field(default_factory=dict)
+    documents: Annotated[list[Document], Field(fail_fast=True)] = Field(default_factory=list)
+    documents_in_prompt: bool = True
 
     # Accepted, because they cannot change an answer
     user: str = ""
@@ -161,6 +170,21 @@ class Generation(StrictBody):
     def answer_limit(self) -> int | None:
         """The most tokens an answer may have, or None for what the endpoint defaults to."""
         return self.max_tokens
+
+    @property
+    def prompt_documents(self) -> list[Document]:
+        """The documents that the model reads."""
+        return self.documents if self.documents_in_prompt else []
+
+    @property
+    def hidden_documents(self) -> list[Document]:
+        """The documents that the model does not read; what it reads is found in the prompt."""
+        return [] if self.documents_in_prompt else self.documents
+
+    @property
+    def predicted_text(self) -> str:
+        """What the answer is expected to be; empty where nothing is."""
+        return "" if self.prediction is None else self.prediction.content
 
     @property
     def include_usage(self) -> bool:
@@ -207,6 +231,17 @@ class ChatBody(Generation):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] = 0
+
+    @property
+    def question(self) -> str:
+        """The last thing the user wrote."""
+        asked = (message.content for message in reversed(self.messages) if message.role == "user")
+        return next(asked, "")
+
+    @property
+    def has_earlier_turns(self) -> bool:
+        """Whether the conversation holds an answer already."""
+        return any(message.role == "assistant" for message in self.messages)
 
     @property
     def answer_limit(self) -> int | None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from hashlib import sha256
 from types import FrameType
 
 import uvicorn
@@ -20,6 +21,7 @@ from decoding.options import Limits, LoadOptions
 from server import limits
 from server.app import create_app
 from server.frames import LoadModel
+from server.history import History
 from server.metrics import Metrics
 from server.settings import Settings
 from server.summary import summary
@@ -97,12 +99,15 @@ class _Service:
         self._started = started
         self._failure: EngineFailed | None = None
         metrics = Metrics(model.name)
+        self._history = History(settings.history, settings.history_file, fingerprint(tokenizer))
         self._worker = Worker(what_to_load(settings, model), metrics.observe_step)
         app = create_app(
             engine=self._worker,
             tokenizer=tokenizer,
             model_names=list(filter(None, [settings.served_model_name, model.name])),
             metrics=metrics,
+            history=self._history,
+            strategy_options=settings.options_of_strategies(),
             api_keys=settings.accepted_keys(),
             limits=limits.Limits(n=settings.max_choices, body_bytes=settings.max_body_bytes),
             lifespan=self._lifespan,
@@ -127,12 +132,14 @@ class _Service:
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """The HTTP side answers at once (not ready yet) while the engine loads beside it."""
+        self._history.load()
         starting = asyncio.create_task(self._start())
         try:
             yield
         finally:
             starting.cancel()
             await self._worker.stop()
+            self._history.save()
 
     async def _start(self) -> None:
         try:
@@ -172,6 +179,12 @@ def what_to_load(settings: Settings, model: ModelFiles) -> LoadModel:
             ),
         ),
     )
+
+
+def fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What tells two vocabularies apart."""
+    vocabulary: str = tokenizer.backend_tokenizer.to_str()
+    return sha256(vocabulary.encode()).hexdigest()
 
 
 def _tokenizer(model: ModelFiles) -> PreTrainedTokenizerBase:

@@ -22,7 +22,9 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
+from decoding import strategies
 from decoding.options import default_cache_dir
+from decoding.request import OptionValue
 
 PREFIX = "STRIDE_"
 
@@ -38,6 +40,13 @@ def split_at_commas(value: object) -> object:
     return tuple(item for item in map(str.strip, value.split(",")) if item)
 
 
+def check_strategy_options(written: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse options of strategies that cannot be honoured."""
+    for option in written:
+        strategies.parse(option)
+    return written
+
+
 def setting(
     default: Any, description: str, *, group: str, metavar: str | None = None, **limits: Any
 ) -> Any:
@@ -51,7 +60,8 @@ def setting(
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 CommaSeparated = BeforeValidator(split_at_commas)
 
-MODEL, SERVER, HARDWARE, ENGINE, ACCESS = "Model", "Server", "Hardware", "Engine", "Access"
+MODEL, SERVER, HARDWARE, ENGINE = "Model", "Server", "Hardware", "Engine"
+HISTORY, ACCESS = "History", "Access"
 
 
 class Settings(BaseModel):
@@ -81,7 +91,7 @@ class Settings(BaseModel):
     )
     cache_dir: UserPath = setting(
         default_cache_dir,
-        "Where converted models are kept.",
+        "Where converted models and compiled kernels are kept.",
         group=MODEL,
         metavar="DIRECTORY",
     )
@@ -125,6 +135,28 @@ class Settings(BaseModel):
         True, "Test at start-up whether answers are bit-exact on this machine.", group=ENGINE
     )
 
+    strategy_options: Annotated[
+        tuple[str, ...], CommaSeparated, AfterValidator(check_strategy_options)
+    ] = setting(
+        (),
+        "Defaults of strategies' options, separated by commas: reference.copy=16 and the like.",
+        group=ENGINE,
+        metavar="STRATEGY.OPTION=VALUE,…",
+    )
+
+    history: int = setting(
+        1000,
+        "Past answers remembered per tenant, as drafts for repeated questions; 0 turns it off.",
+        group=HISTORY,
+        ge=0,
+    )
+    history_file: UserPath | None = setting(
+        None,
+        "Where past answers are kept between runs; they hold what users wrote.",
+        group=HISTORY,
+        metavar="FILE",
+    )
+
     api_keys: Annotated[tuple[SecretStr, ...], CommaSeparated] = setting(
         (),
         "Keys clients must present, separated by commas; none means no key is needed. "
@@ -140,6 +172,13 @@ class Settings(BaseModel):
     def listens_beyond_this_machine(self) -> bool:
         """Whether other machines can connect."""
         return not is_loopback(self.host)
+
+    def options_of_strategies(self) -> dict[str, dict[str, OptionValue]]:
+        """The options that requests need not name, by strategy."""
+        given: dict[str, dict[str, OptionValue]] = {}
+        for name, option, value in map(strategies.parse, self.strategy_options):
+            given.setdefault(name, {})[option] = value
+        return given
 
     def accepted_keys(self) -> tuple[str, ...]:
         """All keys that open the server, the file's included; empty means it is open."""

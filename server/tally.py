@@ -1,19 +1,27 @@
 """What has happened to one request so far, added up from the engine's outputs."""
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from decoding.copying import Agreement
 from decoding.request import FinishReason, Output
 
 
 @dataclass
 class ChoiceTally:
-    """One choice: how many tokens, since when, until when."""
+    """One choice: its tokens, since when, until when, and how far a prediction was right."""
 
-    tokens: int = 0
+    agreement: Agreement | None = None
+    answer: list[int] = field(default_factory=list)
     first_at: float = 0.0
     last_at: float = 0.0
     finish_reason: FinishReason | None = None
+
+    @property
+    def tokens(self) -> int:
+        """How many it has so far."""
+        return len(self.answer)
 
     @property
     def seconds_per_token(self) -> float | None:
@@ -27,6 +35,7 @@ class Tally:
 
     arrived: float
     prompt_tokens: int
+    prediction: tuple[int, ...] = ()
     cached_tokens: int = 0
     steps: int = 0
     drafted: int = 0
@@ -37,6 +46,19 @@ class Tally:
     def completion_tokens(self) -> int:
         """Tokens of all answers, drafts not counted."""
         return sum(choice.tokens for choice in self.choices.values())
+
+    @property
+    def accepted_prediction(self) -> int:
+        """Tokens of the prediction that appeared in the answers."""
+        return sum(agreement.accepted for agreement in self._agreements())
+
+    @property
+    def rejected_prediction(self) -> int:
+        """Tokens of the prediction that did not appear in the answers."""
+        return sum(agreement.rejected for agreement in self._agreements())
+
+    def _agreements(self) -> Iterator[Agreement]:
+        return (choice.agreement for choice in self.choices.values() if choice.agreement)
 
     @property
     def steps_saved(self) -> int:
@@ -66,21 +88,29 @@ class Tally:
     def add(self, index: int, output: Output) -> float | None:
         """Count what a step added to a choice; returns the seconds since its last tokens."""
         now = time.monotonic()
-        choice = self.choices.setdefault(index, ChoiceTally())
+        choice = self._choice(index)
         choice.finish_reason = output.finish_reason or choice.finish_reason
         self.cached_tokens += output.cached_tokens or 0
         self.steps += output.steps
         self.drafted += output.drafted
         self.accepted += output.accepted
-        return self._advance(choice, len(output.tokens), now)
+        return self._advance(choice, output.tokens, now)
+
+    def _choice(self, index: int) -> ChoiceTally:
+        if index not in self.choices:
+            agreement = Agreement(self.prediction) if self.prediction else None
+            self.choices[index] = ChoiceTally(agreement)
+        return self.choices[index]
 
     @staticmethod
-    def _advance(choice: ChoiceTally, num_tokens: int, now: float) -> float | None:
-        if not num_tokens:
+    def _advance(choice: ChoiceTally, tokens: Sequence[int], now: float) -> float | None:
+        if not tokens:
             return None
+        if choice.agreement:
+            choice.agreement.extend(tokens)
         gap = now - choice.last_at if choice.tokens else None
         if gap is None:
             choice.first_at = now
-        choice.tokens += num_tokens
+        choice.answer += tokens
         choice.last_at = now
         return gap

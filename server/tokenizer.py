@@ -1,15 +1,40 @@
 """The model's tokenizer, safe to share between threads: nothing here changes its settings."""
 
-from collections.abc import Sequence
+import asyncio
+import re
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 
+from jinja2 import TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer as Backend
 
 from server.token_text import TokenTexts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# Tokenising more than this many characters is left to a thread.
+OFF_LOOP_CHARACTERS = 20_000
+
+# The language of chat templates, as transformers has it, but for a tag that only marks answers.
+_TEMPLATE_LANGUAGE = ImmutableSandboxedEnvironment(extensions=[loopcontrols])
+_GENERATION_TAG = re.compile(r"\{%[-+]?\s*(end)?generation\s*[-+]?%\}")
+
+Arguments = TypeVarTuple("Arguments")
+Result = TypeVar("Result")
+
+
+async def off_loop_if_long(
+    num_characters: int, tokenise: Callable[[*Arguments], Result], *args: *Arguments
+) -> Result:
+    """Tokenise here, or in a thread where other requests would have to wait for it."""
+    if num_characters > OFF_LOOP_CHARACTERS:
+        return await asyncio.to_thread(tokenise, *args)
+    return tokenise(*args)
 
 
 class Tokenizer:
@@ -23,6 +48,9 @@ class Tokenizer:
         # A prompt is never cut or padded, whatever the file says.
         self._backend.no_truncation()
         self._backend.no_padding()
+        # A copy, because the setting belongs to the whole tokenizer and threads share it.
+        self._literal_backend = Backend.from_str(self._backend.to_str())
+        self._literal_backend.encode_special_tokens = True
         self.texts = TokenTexts(self._backend)
 
     @property
@@ -35,13 +63,6 @@ class Tokenizer:
         """The texts that become control tokens, longest first."""
         added = self._backend.get_added_tokens_decoder().values()
         return tuple(sorted((t.content for t in added if t.special), key=len, reverse=True))
-
-    @cached_property
-    def _literal_backend(self) -> Backend:
-        # A copy, because the setting belongs to the whole tokenizer and threads share it.
-        copy = Backend.from_str(self._backend.to_str())
-        copy.encode_special_tokens = True
-        return copy
 
     def encode_prompt(self, text: str) -> list[int]:
         """Tokenise a prompt, with the tokens that the model expects around it (such as BOS)."""
@@ -64,7 +85,23 @@ class Tokenizer:
         """Whether the model comes with a chat template."""
         return bool(self._pretrained.chat_template)
 
-    def render(self, messages: list[dict[str, str]], *, continue_last: bool) -> str:
+    @cached_property
+    def template_takes_documents(self) -> bool:
+        """Whether the chat template has a place of its own for documents."""
+        try:
+            template = _GENERATION_TAG.sub("", self._pretrained.get_chat_template())
+            variables = find_undeclared_variables(_TEMPLATE_LANGUAGE.parse(template))
+        except (TemplateError, ValueError):  # none, or one in a language that we do not know
+            return False
+        return "documents" in variables
+
+    def render(
+        self,
+        messages: list[dict[str, str]],
+        documents: list[dict[str, str]],
+        *,
+        continue_last: bool,
+    ) -> str:
         """Write out a conversation by the model's chat template.
 
         Raises:
@@ -73,6 +110,7 @@ class Tokenizer:
         return str(
             self._pretrained.apply_chat_template(
                 messages,
+                documents=documents or None,
                 tokenize=False,
                 add_generation_prompt=not continue_last,
                 continue_final_message=continue_last,

@@ -1,6 +1,6 @@
 """The app over a scripted engine, reached without a socket."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
 import httpx
@@ -10,9 +10,13 @@ from fastapi import FastAPI
 from openai import AsyncOpenAI
 from transformers import PreTrainedTokenizerFast
 
+from decoding.request import OptionValue
 from server.app import create_app
+from server.history import History
 from server.limits import Limits
 from server.metrics import Metrics
+
+StrategyOptions = Mapping[str, Mapping[str, OptionValue]]
 
 
 class Build(Protocol):
@@ -24,6 +28,8 @@ class Build(Protocol):
         api_keys: Sequence[str] = (),
         limits: Limits | None = None,
         tokenizer: PreTrainedTokenizerFast | None = None,
+        history: History | None = None,
+        strategy_options: StrategyOptions | None = None,
     ) -> FastAPI: ...
 
 
@@ -51,12 +57,16 @@ def build(engine: FakeEngine, metrics: Metrics, tokenizer: PreTrainedTokenizerFa
         api_keys: Sequence[str] = (),
         limits: Limits | None = None,
         tokenizer: PreTrainedTokenizerFast | None = None,
+        history: History | None = None,
+        strategy_options: StrategyOptions | None = None,
     ) -> FastAPI:
         return create_app(
             engine=engine,
             tokenizer=tokenizer or usual,
             model_names=[MODEL, ALIAS],
             metrics=metrics,
+            history=history,
+            strategy_options=strategy_options,
             api_keys=api_keys,
             limits=limits,
         )

@@ -66,7 +66,8 @@ async def test_an_answer_says_how_it_was_decoded(http: httpx.AsyncClient) -> Non
     assert block.pop("tokens_per_second") > 0
     assert block == {
         "strategy": "autoregressive",
-        "reason": "no other strategy is installed",
+        "reason": "nothing is known that the answer would repeat",
+        "history": "off",
         "lossless": True,
         "bit_exact": True,
         "model_steps": 2,
@@ -80,7 +81,7 @@ async def test_an_answer_says_how_it_was_decoded(http: httpx.AsyncClient) -> Non
 async def test_headers_name_strategy_and_reason(http: httpx.AsyncClient, streamed: bool) -> None:
     response = await ask(http, stream=streamed)
     assert response.headers["x-stride-strategy"] == "autoregressive"
-    assert response.headers["x-stride-reason"] == "no other strategy is installed"
+    assert response.headers["x-stride-reason"] == "nothing is known that the answer would repeat"
     assert response.headers["x-request-id"].startswith("req-")
 
 

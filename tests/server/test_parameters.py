@@ -64,8 +64,26 @@ REFUSED_BY_BOTH: list[tuple[str, object, str]] = [
     ("decoding", {"strategy": "autoregressive", "window": 4}, "decoding.window"),
     ("decoding", {"window": []}, "decoding.window"),
     ("response_format", {"type": "json_object"}, "response_format"),
-    ("prediction", {"type": "content", "content": "x"}, "prediction"),
-    ("documents", ["x"], "documents"),
+    ("prediction", "x", "prediction"),
+    ("prediction", {"type": "content"}, "prediction.content"),
+    ("prediction", {"content": "x"}, "prediction.type"),
+    ("prediction", {"type": "text", "content": "x"}, "prediction.type"),
+    ("prediction", {"type": "content", "content": 5}, "prediction.content"),
+    ("prediction", {"type": "content", "content": ["x"]}, "prediction.content[0]"),
+    ("prediction", {"type": "content", "content": "x", "y": 1}, "prediction.y"),
+    ("documents", "x", "documents"),
+    ("documents", [5], "documents[0]"),
+    ("documents", ["x", None], "documents[1]"),
+    ("documents", ["x", ""], "documents[1].text"),
+    ("documents", ["x", " \n"], "documents[1].text"),
+    ("documents", [{"text": "\t"}], "documents[0].text"),
+    ("documents", [{"text": 5}], "documents[0].text"),
+    ("documents", [{"title": "x"}], "documents[0].text"),
+    ("documents", [{"text": "x", "title": 5}], "documents[0].title"),
+    ("documents", [{"text": "x", "id": "1"}], "documents[0].id"),
+    ("documents", ["x"] * 257, "documents"),
+    ("documents", [{"text": "x" * 600_000, "title": "x" * 400_001}], "documents"),
+    ("documents_in_prompt", "no", "documents_in_prompt"),
     ("surprise", 1, "surprise"),
     ("surprise", None, "surprise"),
 ]
@@ -198,6 +216,9 @@ HARMLESS_TO_BOTH: dict[str, object] = {
     "prompt_cache_retention": "24h",
     "response_format": {"type": "text"},
     "logprobs": False,
+    "documents": [],
+    "documents_in_prompt": False,
+    "prediction": {"type": "content", "content": ""},
 }
 HARMLESS_TO_CHAT: dict[str, object] = {
     "tools": [],
@@ -226,6 +247,7 @@ async def test_fields_that_change_nothing_are_accepted(
     assert with_field.sampling == plain.sampling
     assert with_field.stopping == plain.stopping
     assert with_field.prompt == plain.prompt
+    assert with_field.references == ()
 
 
 NULLABLE: dict[Endpoint, list[str]] = {
@@ -235,13 +257,15 @@ NULLABLE: dict[Endpoint, list[str]] = {
         *("seed", "logprobs", "top_logprobs", "tools", "tool_choice", "functions", "audio"),
         *("response_format", "user", "metadata", "store", "service_tier", "modalities"),
         *("prediction", "documents", "parallel_tool_calls", "reasoning_effort", "verbosity"),
+        "documents_in_prompt",
         *("top_k", "min_p", "repetition_penalty", "min_tokens", "ignore_eos", "decoding"),
         *("stop_token_ids", "cache_salt", "safety_identifier", "prompt_cache_key"),
     ],
     "completions": [
         *("n", "stop", "stream", "stream_options", "max_tokens", "temperature", "top_p"),
         *("presence_penalty", "frequency_penalty", "logit_bias", "seed", "logprobs", "echo"),
-        *("best_of", "suffix", "user", "decoding"),
+        *("best_of", "suffix", "user", "decoding", "prediction", "documents"),
+        "documents_in_prompt",
     ],
 }
 
@@ -388,6 +412,16 @@ async def test_a_huge_n_is_refused_quickly(http: httpx.AsyncClient) -> None:
 async def test_many_messages_are_refused_quickly(http: httpx.AsyncClient) -> None:
     start = time.monotonic()
     response = await ask(http, messages=[{"role": "user", "content": ""}] * 100_000)
+    assert response.status_code == 400
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+async def test_many_documents_are_refused_quickly(
+    http: httpx.AsyncClient, endpoint: Endpoint
+) -> None:
+    start = time.monotonic()
+    response = await ask(http, endpoint, documents=[{"text": "x"}] * 100_000)
     assert response.status_code == 400
     assert time.monotonic() - start < 2
 

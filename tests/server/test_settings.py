@@ -156,3 +156,13 @@ def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_tilde_in_a_path_is_the_home_directory() -> None:
     assert load(None, {"STRIDE_CACHE_DIR": "~/models"}, {}).cache_dir == Path.home() / "models"
+    assert load(None, {}, {"history_file": "~/past"}).history_file == Path.home() / "past"
+
+
+def test_past_answers_stay_in_memory_unless_a_file_is_named() -> None:
+    """They hold what users wrote."""
+    assert Settings().history_file is None
+
+
+def test_the_history_can_be_turned_off() -> None:
+    assert load(None, {"STRIDE_HISTORY": "0"}, {}).history == 0
