@@ -154,6 +154,7 @@ def usage(job: Job) -> Usage:
 def decoding(job: Job) -> Decoding:
     """How the answer was decoded so far."""
     tally, seconds = job.tally, job.tally.first_token_seconds
+    speed = tally.tokens_per_second
     return Decoding(
         strategy=job.choice.strategy,
         reason=job.choice.reason,
@@ -165,5 +166,5 @@ def decoding(job: Job) -> Decoding:
         drafted_tokens=tally.drafted,
         accepted_tokens=tally.accepted,
         time_to_first_token_ms=None if seconds is None else round(seconds * 1000, 3),
-        tokens_per_second=round(tally.tokens_per_second, 2),
+        tokens_per_second=None if speed is None else round(speed, 2),
     )

@@ -48,7 +48,7 @@ class Decoding(Struct):
     drafted_tokens: int
     accepted_tokens: int
     time_to_first_token_ms: float | None
-    tokens_per_second: float
+    tokens_per_second: float | None
 
 
 class TopLogprob(Struct):

@@ -14,6 +14,7 @@ class ChoiceTally:
 
     agreement: Agreement | None = None
     answer: list[int] = field(default_factory=list)
+    at_first: int = 0  # tokens of its first news: a draft may have been accepted there already
     first_at: float = 0.0
     last_at: float = 0.0
     finish_reason: FinishReason | None = None
@@ -24,9 +25,14 @@ class ChoiceTally:
         return len(self.answer)
 
     @property
+    def later(self) -> int:
+        """Tokens after its first news."""
+        return self.tokens - self.at_first
+
+    @property
     def seconds_per_token(self) -> float | None:
-        """Time between tokens after the first, or None when there was no second."""
-        return (self.last_at - self.first_at) / (self.tokens - 1) if self.tokens > 1 else None
+        """Time per token after its first news, or None when there was no other."""
+        return (self.last_at - self.first_at) / self.later if self.later else None
 
 
 @dataclass
@@ -72,13 +78,13 @@ class Tally:
         return min(times) - self.arrived if times else None
 
     @property
-    def tokens_per_second(self) -> float:
-        """Speed after the first token, of all choices together; 0 when there was no second."""
-        going = [choice for choice in self.choices.values() if choice.tokens]
+    def tokens_per_second(self) -> float | None:
+        """Speed of all choices together after their first news; None when there was no other."""
+        going = [choice for choice in self.choices.values() if choice.later]
         if not going:
-            return 0.0
+            return None
         seconds = max(c.last_at for c in going) - min(c.first_at for c in going)
-        return (self.completion_tokens - 1) / seconds if seconds > 0 else 0.0
+        return sum(c.later for c in going) / seconds if seconds > 0 else None
 
     @property
     def finish_reason(self) -> FinishReason | None:
@@ -110,7 +116,7 @@ class Tally:
             choice.agreement.extend(tokens)
         gap = now - choice.last_at if choice.tokens else None
         if gap is None:
-            choice.first_at = now
+            choice.first_at, choice.at_first = now, len(tokens)
         choice.answer += tokens
         choice.last_at = now
         return gap

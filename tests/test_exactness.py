@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from decoding import exactness
+from decoding import exactness, strategies
 from decoding.batch import Turn
 from decoding.draft import Draft, Strategy
 from decoding.eager.computation import CANDIDATES, EagerComputation
@@ -26,7 +27,7 @@ from decoding.load import load_model
 from decoding.native.computation import NativeComputation
 from decoding.native.library import library
 from decoding.options import Format, Limits
-from decoding.request import Request, Sampling, Stopping
+from decoding.request import Reference, Request, Sampling, Stopping
 from decoding.runner import Computation, Runner
 from decoding.sequence import Sequence as Live
 from decoding.verify import accepted_path
@@ -329,6 +330,44 @@ def test_preemption_changes_no_bit(
     assert watched.preemptions > 0
     for i, answer in zip(guesses, answers, strict=True):
         assert_same(answer, plain["seeded", i])
+
+
+# --- every strategy there is ----------------------------------------------------------------------
+
+LOSSLESS = [name for name in strategies.names() if strategies.is_lossless(name)]
+
+
+def known_text(i: int, answer: Sequence[int]) -> tuple[Reference, ...]:
+    """What a request may bring: an edited prediction, a past answer, or a document, or all."""
+    edited = (*answer[:7], 30, *answer[9:])
+    every = (
+        Reference("prediction", edited, likeness=1.0),
+        Reference("history", (*answer[:12], *answer[4:]), likeness=0.8),
+        Reference("document", tuple(answer[5:20])),
+    )
+    return every if i % 4 == 3 else every[i % 4 : i % 4 + 1]
+
+
+@pytest.mark.parametrize("strategy", LOSSLESS)
+def test_no_strategy_changes_a_bit(
+    runner: Runner, prompts: Prompts, plain: Plain, strategy: str
+) -> None:
+    """All samplings and prompts in one batch, each with something else to draft from."""
+    jobs = [
+        (
+            msgspec.structs.replace(
+                request(prompts[i], SAMPLINGS[name], f"{name} {i}"),
+                strategy=strategy,
+                references=known_text(i, known.tokens),
+            ),
+            None,
+            (),
+        )
+        for (name, i), known in plain.items()
+    ]
+    for answer, known in zip(engine(runner).answer(*jobs), plain.values(), strict=True):
+        assert_same(answer, known)
+        assert answer.steps == len(answer.tokens) - answer.accepted
 
 
 @pytest.mark.parametrize("runner", ["transformers"], indirect=True)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from server_process import ServerProcess
@@ -34,12 +35,28 @@ def run(*command: str) -> str:
     return done.stdout
 
 
-def test_the_curl_command_gets_an_answer(real_server: ServerProcess) -> None:
-    (curl,) = [block for block in blocks("sh") if block.startswith("curl")]
-    answer = json.loads(run("bash", "-c", pointed_at(real_server, curl)))
+CURLS = [block for block in blocks("sh") if block.startswith("curl")]
+
+
+def answered(server: ServerProcess, curl: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(run("bash", "-c", pointed_at(server, curl)))
+    return answer
+
+
+def test_the_first_curl_command_gets_an_answer(real_server: ServerProcess) -> None:
+    answer = answered(real_server, CURLS[0])
     assert "gravity" in answer["choices"][0]["message"]["content"].lower()
     (shown,) = blocks("json")
     assert set(answer["decoding"]) == set(json.loads(shown))
+
+
+@pytest.mark.parametrize("curl", CURLS[1:], ids=["documents", "prediction"])
+def test_the_curl_commands_with_text_to_copy_save_steps(
+    real_server: ServerProcess, curl: str
+) -> None:
+    decoding = answered(real_server, curl)["decoding"]
+    assert decoding["strategy"] == "reference"
+    assert decoding["steps_saved"] > decoding["model_steps"] / 2
 
 
 def test_the_python_example_streams_an_answer(real_server: ServerProcess) -> None:

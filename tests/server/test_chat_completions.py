@@ -9,6 +9,9 @@ from fakes import MODEL, FakeEngine, Script, dying, failing, said
 from openai import APIError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
+from decoding.request import Output
+from server.tally import Tally
+
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
 
 
@@ -252,3 +255,19 @@ async def test_an_engine_that_is_not_ready_takes_no_request(
     assert response.status_code == 503
     assert error_of(response)["code"] == "not_ready"
     assert "retry-after" in response.headers
+
+
+async def test_an_answer_of_one_step_has_no_speed(
+    http: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.script = said("Hello there")
+    assert (await answer(http))["decoding"]["tokens_per_second"] is None
+
+
+async def test_tokens_of_the_first_step_do_not_count_as_speed() -> None:
+    tally = Tally(arrived=0.0, prompt_tokens=1)
+    tally.add(0, Output(request_id="", tokens=tuple(range(100))))
+    tally.add(0, Output(request_id="", tokens=(1, 2)))
+    (choice,) = tally.choices.values()
+    choice.first_at, choice.last_at = 1.0, 2.0
+    assert (tally.tokens_per_second, choice.seconds_per_token) == (2.0, 0.5)
