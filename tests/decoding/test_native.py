@@ -126,10 +126,10 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
 
 
 @st.composite
-def trees(draw: st.DrawFn) -> tuple[int, list[int], list[int]]:
+def trees(draw: st.DrawFn, most: int) -> tuple[int, list[int], list[int]]:
     """Cached tokens, then the tokens and parents of a tree."""
     start = draw(st.integers(0, 40))
-    size = draw(st.integers(1, 24))
+    size = draw(st.integers(1, most))
     tokens = draw(st.lists(st.integers(0, VOCABULARY - 1), min_size=size, max_size=size))
     parents = [draw(st.integers(-1, node - 1)) for node in range(size)]
     return start, tokens, parents
@@ -142,19 +142,26 @@ def path_to(node: int, parents: list[int]) -> list[int]:
     return path[::-1]
 
 
+# Attention takes few sequences a head at a time, small trees of many several heads at a time.
+BATCHES = st.lists(trees(24), min_size=1, max_size=4) | st.lists(trees(2), min_size=3, max_size=8)
+
+
 @settings(max_examples=25)
-@given(st.lists(trees(), min_size=1, max_size=4))
+@given(BATCHES, st.sampled_from([1, 15, 16]))
 def test_a_row_has_the_bits_it_has_alone(
-    runner: Runner, batch: list[tuple[int, list[int], list[int]]]
+    runner: Runner, batch: list[tuple[int, list[int], list[int]]], run: int
 ) -> None:
-    """In trees, beside other sequences, over blocks in any order: as one token after the other."""
+    """In trees, beside other sequences, over scattered slots: as one token after the other.
+
+    As many as ``run`` lie together: sixteen keys in a row are read another way than fewer.
+    """
     prefix = list(range(3, 43))
-    free = iter(np.random.default_rng(len(batch)).permutation(np.arange(6, 40)))
+    runs = np.random.default_rng(len(batch)).permutation(np.arange(96, 576).reshape(-1, run))
+    free = iter(runs.reshape(-1, 16))
     segments = []
     for start, tokens, parents in batch:
         needed = -(-(start + len(tokens)) // 16)
-        slots = np.concatenate([np.arange(16) + 16 * next(free) for _ in range(needed)])
-        slots = slots[: start + len(tokens)]
+        slots = np.concatenate([next(free) for _ in range(needed)])[: start + len(tokens)]
         if start:
             runner.forward([chain(prefix[:start], slots[:start])])
         segments.append(Segment(tokens, parents, start, slots, 0))

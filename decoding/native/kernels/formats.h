@@ -6,9 +6,11 @@
 //
 // A format says what an encoded number is (`Input`), a sum of products (`Sum`, sixteen of them a
 // `Vector`) and a cached key or value (`Cached`), how many inputs a step takes, how a row of floats
-// is written down (`encode`, which returns its scale) and how up to 32 rows are multiplied with a
-// panel (`multiply`, into [rows, 32]). Every format sums a row's products in an order that does not
-// depend on how many rows there are.
+// is written down (`encode`, which returns its scale) and how products are added up: a tile at a
+// time (`add_upper_products` and `add_lower_products`) or four bytes at a time (`add_products`, to
+// inputs that are too large by `kShift`, if there is one). `multiply` takes up to 32 rows times a
+// panel, into [rows, 32], and sums a row's products in an order that does not depend on how many
+// rows there are.
 #pragma once
 
 #include <cmath>
@@ -24,17 +26,19 @@ constexpr int kRows = 32;     // most rows multiplied at once
 constexpr int kTileBytes = 1024;
 constexpr int kStepBytes = 64;  // of an input row
 
-// Multiplies `Taken` rows by one panel with an instruction that adds four bytes' products to a
-// column's sum: for processors without tiles, and for float.
+template <class Format>
+concept Tiled = requires { Format::add_upper_products(); };
+
+// Multiplies `Taken` rows by one panel.
 template <class Format, int Taken>
 inline void multiply_rows(const typename Format::Input* rows, long stride,
                           const typename Format::Vector* panel, int steps,
-                          typename Format::Vector* sums) {
+                          const typename Format::Vector* starts, typename Format::Vector* sums) {
   using Vector = typename Format::Vector;
   Vector low[Taken], high[Taken];
   for (int r = 0; r < Taken; ++r) {
-    low[r] = sums[2 * r];
-    high[r] = sums[2 * r + 1];
+    low[r] = starts[0];
+    high[r] = starts[1];
   }
   for (int step = 0; step < steps; ++step, panel += 32) {
     for (int word = 0; word < 16; ++word) {
@@ -52,15 +56,21 @@ inline void multiply_rows(const typename Format::Input* rows, long stride,
   }
 }
 
+// With an instruction that adds four bytes' products to a column's sum: for processors without
+// tiles, and for float. `starts` are what the columns' sums start from.
 template <class Format>
-inline void multiply_by_rows(const typename Format::Input* rows, long stride, int count,
-                             const std::byte* panel, int steps, typename Format::Sum* sums) {
+  requires(!Tiled<Format>)
+inline void multiply(const typename Format::Input* rows, long stride, int count,
+                     const std::byte* panel, int steps, const typename Format::Sum* starts,
+                     typename Format::Sum* sums) {
   using Vector = typename Format::Vector;
   const auto* weights = reinterpret_cast<const Vector*>(panel);
+  const auto* first = reinterpret_cast<const Vector*>(starts);
   auto* out = reinterpret_cast<Vector*>(sums);
   for (int row = 0; row < count;) {
     const auto take = [&]<int Taken>() {
-      multiply_rows<Format, Taken>(rows + row * stride, stride, weights, steps, out + 2 * row);
+      multiply_rows<Format, Taken>(rows + row * stride, stride, weights, steps, first,
+                                   out + 2 * row);
       row += Taken;
     };
     if (count - row >= 8) {
@@ -74,11 +84,12 @@ inline void multiply_by_rows(const typename Format::Input* rows, long stride, in
 }
 
 #ifdef STRIDE_AMX
-// Multiplies up to 32 rows by one panel. Reads rows up to the next multiple of 16, if there are
-// more than 16.
-template <class Format>
-inline void multiply_by_tiles(const typename Format::Input* rows, long stride, int count,
-                              const std::byte* panel, int steps, typename Format::Sum* sums) {
+// In tiles, for formats that have them: every sum starts from zero. Reads rows up to the next
+// multiple of 16, if there are more than 16.
+template <Tiled Format>
+inline void multiply(const typename Format::Input* rows, long stride, int count,
+                     const std::byte* panel, int steps, const typename Format::Sum* /*starts*/,
+                     typename Format::Sum* sums) {
   constexpr int kAhead = 6 * kTileBytes;
   constexpr int kSumStride = kColumns * 4;
   const long bytes = stride * static_cast<long>(sizeof *rows);
@@ -160,22 +171,14 @@ struct Int8 {
     _tile_dpbssd(2, 5, 6);
     _tile_dpbssd(3, 5, 7);
   }
-  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum* /*column_sums*/, Sum* sums) {
-    multiply_by_tiles<Int8>(rows, stride, count, panel, steps, sums);
-  }
 #elif defined(__AVX512VNNI__)
-  // The instruction takes unsigned inputs: 128 is added to each and taken from the sums again.
+  // The instruction takes unsigned inputs: flipping a byte's highest bit adds 128 to it.
+  static constexpr int kShift = 128;
   static Vector add_products(Vector sums, const char* four, Vector weights) {
     int32_t word;
     std::memcpy(&word, four, sizeof word);
     const __m512i inputs = _mm512_set1_epi32(word ^ 0x80808080);
     return (Vector)_mm512_dpbusd_epi32((__m512i)sums, inputs, (__m512i)weights);
-  }
-  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum* column_sums, Sum* sums) {
-    for (int i = 0; i < count * kColumns; ++i) sums[i] = -128 * column_sums[i % kColumns];
-    multiply_by_rows<Int8>(rows, stride, count, panel, steps, sums);
   }
 #else
   // Any other processor: exact as well, and slow.
@@ -183,11 +186,6 @@ struct Int8 {
     const auto* bytes = reinterpret_cast<const int8_t*>(&weights);
     for (int i = 0; i < 4 * kLanes; ++i) sums[i / 4] += four[i % 4] * bytes[i];
     return sums;
-  }
-  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum* /*column_sums*/, Sum* sums) {
-    std::memset(sums, 0, sizeof(Sum) * count * kColumns);
-    multiply_by_rows<Int8>(rows, stride, count, panel, steps, sums);
   }
 #endif
 };
@@ -214,10 +212,6 @@ struct Bf16 {
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
-  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum* /*column_sums*/, Sum* sums) {
-    multiply_by_tiles<Bf16>(rows, stride, count, panel, steps, sums);
-  }
 #else
   static Vector add_products(Vector sums, const char* four, Vector weights) {
 #if defined(__AVX512BF16__)
@@ -235,11 +229,6 @@ struct Bf16 {
     sums += part(words << 16, pair << 16);
     return sums + part(words & 0xffff0000, pair & 0xffff0000);
 #endif
-  }
-  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum* /*column_sums*/, Sum* sums) {
-    std::memset(sums, 0, sizeof(Sum) * count * kColumns);
-    multiply_by_rows<Bf16>(rows, stride, count, panel, steps, sums);
   }
 #endif
 };
@@ -260,11 +249,6 @@ struct Fp32 {
     float input;
     std::memcpy(&input, four, sizeof input);
     return sums + weights * input;
-  }
-  static void multiply(const Input* rows, long stride, int count, const std::byte* panel, int steps,
-                       const Sum* /*column_sums*/, Sum* sums) {
-    std::memset(sums, 0, sizeof(Sum) * count * kColumns);
-    multiply_by_rows<Fp32>(rows, stride, count, panel, steps, sums);
   }
 };
 

@@ -53,9 +53,9 @@ template <class Format>
 struct Weights {
   int inputs, panels;
   std::byte* tiles;
-  float* scales;              // one a column
-  float* biases;              // one a column, or null
-  typename Format::Sum* sums;  // of a column's weights, for formats that shift their inputs
+  float* scales;                 // one a column
+  float* biases;                 // one a column, or null
+  typename Format::Sum* starts;  // what a column's sums start from
 
   const std::byte* panel(int index) const {
     return tiles + static_cast<size_t>(index) * steps() * 2 * kTileBytes;
@@ -79,16 +79,16 @@ void pack_column(const Weights<Format>& packed, int column, float* row,
   packed.scales[column] = Format::encode(row, packed.inputs, encoded);
   auto* panel = const_cast<std::byte*>(packed.panel(column / kColumns));
   auto* tile = panel + (column % kColumns) / kLanes * kTileBytes + column % kLanes * 4;
-  typename Format::Sum total = 0;
+  typename Format::Sum start = 0;
   for (int i = 0; i < packed.inputs; i += kPerWord) {
     const int step = i / Format::kInputsPerStep;
     const int word = i % Format::kInputsPerStep / kPerWord;
     std::memcpy(tile + step * 2 * kTileBytes + word * 64, encoded + i, 4);
-    if constexpr (sizeof(Input) == 1) {
-      for (int j = 0; j < kPerWord; ++j) total += encoded[i + j];
+    if constexpr (requires { Format::kShift; }) {
+      for (int j = 0; j < kPerWord; ++j) start -= Format::kShift * encoded[i + j];
     }
   }
-  packed.sums[column] = total;
+  packed.starts[column] = start;
 }
 
 template <class Format, class Source>
@@ -103,7 +103,7 @@ Weights<Format> pack(Arena& arena, int inputs, const std::vector<Slice<Source>>&
   packed.tiles = reinterpret_cast<std::byte*>(arena.take<Input>(columns * inputs));
   packed.scales = arena.take<float>(columns);
   packed.biases = biased ? arena.take<float>(columns) : nullptr;
-  packed.sums = arena.take<typename Format::Sum>(columns);
+  packed.starts = arena.take<typename Format::Sum>(columns);
 #pragma omp parallel num_threads(threads)
   {
     std::vector<float> row(inputs);
@@ -154,9 +154,9 @@ void product(const Member& member, const Encoded<Format>& input, int rows,
     }
     for (int first = 0; first < rows; first += kRows) {
       const int count = rows - first < kRows ? rows - first : kRows;
-      Format::multiply(input.values.data() + static_cast<size_t>(first) * weights.inputs,
+      multiply<Format>(input.values.data() + static_cast<size_t>(first) * weights.inputs,
                        weights.inputs, count, weights.panel(panel), weights.steps(),
-                       weights.sums + column, sums);
+                       weights.starts + column, sums);
       for (int row = 0; row < count; ++row) {
         const auto* pair = reinterpret_cast<const typename Format::Vector*>(sums) + 2 * row;
         const float row_scale = input.scales[first + row];
