@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 
+from decoding.budget import Budget, Wish
 from decoding.cache import BlockPool
 from decoding.draft import NO_DRAFT, Draft
 from decoding.options import Limits
@@ -56,12 +57,13 @@ class Turn:
 class Batcher:
     """The waiting line and the live sequences; ``decide`` reserves the blocks of every turn."""
 
-    def __init__(self, pool: BlockPool, limits: Limits) -> None:
+    def __init__(self, pool: BlockPool, limits: Limits, budget: Budget | None = None) -> None:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = self.prefix_queries = self.prefix_hits = 0  # of the last step, in tokens
         self._pool = pool
         self._limits = limits
+        self._budget = budget
 
     def decide(self) -> list[Turn]:
         """The turns of the next step; sequences whose draft fails end here."""
@@ -70,13 +72,17 @@ class Batcher:
         budget = self._limits.step_tokens
         # Those that only need their next token go first: no prompt, however long, stalls them.
         order = sorted(self.running, key=lambda seq: seq.num_uncomputed > 1)
+        drafts = self._drafts(order)
         for others_left, seq in zip(range(len(order) - 1, -1, -1), order, strict=True):
             # NOTE: an earlier sequence may have preempted this one to make room for itself.
-            if budget and seq in self.running and (turn := self._turn(seq, budget, others_left)):
-                turns.append(turn)
-                budget -= turn.num_rows
+            if budget and seq in self.running:
+                rows = budget - others_left - len(self.waiting)
+                if turn := self._turn(seq, budget, drafts.get(seq, NO_DRAFT), rows):
+                    turns.append(turn)
+                    budget -= turn.num_rows
         while budget and (admitted := self._admit()) is not None:
-            if turn := self._turn(admitted, budget, 0):
+            draft = self._drafts([admitted]).get(admitted, NO_DRAFT)
+            if turn := self._turn(admitted, budget, draft, budget - len(self.waiting)):
                 turns.append(turn)
                 budget -= turn.num_rows
         return [turn for turn in turns if turn.seq in self.running]
@@ -90,18 +96,26 @@ class Batcher:
         self.waiting = deque(seq for seq in self.waiting if not seq.is_finished)
         return finished
 
-    def _turn(self, seq: Sequence, budget: int, others_left: int) -> Turn | None:
-        """What it computes within the budget; a draft leaves a row for everyone else."""
+    def _drafts(self, sequences: list[Sequence]) -> dict[Sequence, Draft]:
+        """What those draft that may reach their end: all they would, or what is worth its price."""
+        most = self._limits.step_tokens
+        ready = [seq for seq in sequences if seq.num_uncomputed <= most]
+        # One token is emitted beside the accepted ones, so guess at most to the one before.
+        drafts = [seq.draft().clipped(depth=seq.num_remaining - 1, nodes=most) for seq in ready]
+        if self._budget is not None and any(draft.tokens for draft in drafts):
+            contexts = [len(seq.tokens) for seq in ready]
+            drafts = self._budget.share(list(map(Wish, drafts, contexts)), most)
+        return dict(zip(ready, drafts, strict=True))
+
+    def _turn(self, seq: Sequence, budget: int, draft: Draft, rows: int) -> Turn | None:
+        """What it computes within the budget; with a draft it takes at most so many rows."""
+        if seq.is_finished:  # drafting failed
+            return None
         tokens = seq.tokens[seq.computed : seq.computed + budget]
         length = seq.computed + len(tokens)
         reaches_end = length == len(seq.tokens)
-        draft = NO_DRAFT
-        if reaches_end:
-            # One token is emitted beside the accepted ones, so guess at most to the one before.
-            nodes = budget - len(tokens) - others_left - len(self.waiting)
-            draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=max(0, nodes))
-        if seq.is_finished:  # drafting failed
-            return None
+        nodes = max(0, rows - len(tokens)) if reaches_end else 0
+        draft = draft.only(range(min(nodes, len(draft.tokens))))
         if not seq.table.reserve(length + len(draft.tokens)):
             draft = NO_DRAFT
             if not self._reserve_by_preempting(seq, length):

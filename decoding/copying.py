@@ -165,6 +165,8 @@ class Copier:
         """The most likely continuations, as a tree: most likely nodes first."""
         tokens: list[int] = []
         parents: list[int] = []
+        chances: list[float] = []
+        sources: list[str] = []
         order = count()
         heap: list[tuple[float, int, int, int, list[Cursor]]] = []
 
@@ -178,8 +180,10 @@ class Copier:
             negative_chance, _, parent, token, followers = heappop(heap)
             tokens.append(token)
             parents.append(parent)
+            chances.append(-negative_chance)
+            sources.append(followers[0].source)
             offer(-negative_chance, len(tokens) - 1, followers)
-        return Draft(tuple(tokens), tuple(parents))
+        return Draft(tuple(tokens), tuple(parents), tuple(chances), tuple(sources))
 
     def _continuations(self, cursors: list[Cursor]) -> Iterator[tuple[int, float, list[Cursor]]]:
         """The tokens that cursors foresee, the chance of each, and the cursors behind it."""

@@ -26,6 +26,7 @@ _PATIENCE = 16  # steps of a size after which its cost has followed a change by 
 _REMEMBERED = 256
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 class Work(NamedTuple):
@@ -62,6 +63,14 @@ class CostModel:
     def seconds(self, work: Work) -> float:
         """The predicted time of a forward."""
         return self._of_rows(work.rows) + self._of_attention(work)
+
+    def seconds_of(self, rows: Integers, keys: Integers, pairs: Integers) -> Floats:
+        """The predicted times of as many forwards."""
+        last = (self._by_rows[-1] - self._by_rows[-2]) / (_ROWS[-1] - _ROWS[-2])
+        beyond = np.maximum(rows - _ROWS[-1], 0) * last
+        attention = self._per_key * keys + self._per_pair * pairs
+        seconds: Floats = np.interp(rows, _ROWS, self._by_rows) + beyond + attention
+        return seconds
 
     def observe(self, work: Work, seconds: float) -> None:
         """Learn from a forward that took ``seconds``.

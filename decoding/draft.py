@@ -13,16 +13,25 @@ class Draft:
     token. Parents come before their children (``parents[i] < i``), so any prefix of a draft is a
     draft. Siblings may carry the same token: the engine merges them.
 
+    ``chances`` are the strategy's estimates that a node is accepted, none above its parent's: by
+    them the engine decides which nodes are worth their price. Without them all nodes count as
+    certain. ``sources`` name where each guess is from, for the statistics.
+
     Raises:
         ValueError: the lengths differ or a parent does not come before its child.
     """
 
     tokens: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
+    chances: tuple[float, ...] = ()
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.tokens) != len(self.parents):
-            raise ValueError(f"{len(self.tokens)} tokens but {len(self.parents)} parents")
+        size = len(self.tokens)
+        if size != len(self.parents):
+            raise ValueError(f"{size} tokens but {len(self.parents)} parents")
+        if len(self.chances) not in (0, size) or len(self.sources) not in (0, size):
+            raise ValueError(f"chances and sources must be those of all {size} tokens, or of none")
         if any(not -1 <= parent < node for node, parent in enumerate(self.parents)):
             raise ValueError("a parent must come before its child")
 
@@ -32,30 +41,38 @@ class Draft:
         return cls(tuple(tokens), tuple(range(-1, len(tokens) - 1)))
 
     def merged(self) -> "Draft":
-        """The same paths as a trie: siblings with equal tokens become one node."""
-        if not self.tokens:
-            return self
-        node_of: dict[tuple[int, int], int] = {}  # (merged parent, token) -> merged node
+        """The same paths as a trie: siblings with equal tokens become the first one of them."""
         merged_of: list[int] = []
-        for token, parent in zip(self.tokens, self.parents, strict=True):
+        first: dict[tuple[int, int], int] = {}  # (merged parent, token) -> node
+        for node, (token, parent) in enumerate(zip(self.tokens, self.parents, strict=True)):
             key = (-1 if parent < 0 else merged_of[parent], token)
-            merged_of.append(node_of.setdefault(key, len(node_of)))
-        return Draft(tuple(token for _, token in node_of), tuple(parent for parent, _ in node_of))
+            merged_of.append(first.setdefault(key, node))
+        if len(first) == len(self.tokens):
+            return self
+        return self._of(list(first.values()), [parent for parent, _ in first])
 
     def clipped(self, depth: int, nodes: int) -> "Draft":
         """The part within ``depth`` tokens of the root and the first ``nodes`` nodes."""
-        if not self.tokens:
-            return self
         depths: list[int] = []
-        kept_of: dict[int, int] = {-1: -1}
-        for node, parent in enumerate(self.parents):
+        for parent in self.parents:
             depths.append(1 if parent < 0 else depths[parent] + 1)
-            if depths[node] <= depth and len(kept_of) <= nodes:
-                kept_of[node] = len(kept_of) - 1
-        del kept_of[-1]
+        kept = [node for node, its_depth in enumerate(depths) if its_depth <= depth]
+        return self.only(kept[:nodes])
+
+    def only(self, nodes: Sequence[int]) -> "Draft":
+        """The part that consists of these nodes, ascending, the parents of all among them."""
+        if len(nodes) == len(self.tokens):
+            return self
+        return self._of(nodes, [self.parents[node] for node in nodes])
+
+    def _of(self, nodes: Sequence[int], parents: Sequence[int]) -> "Draft":
+        """Some nodes with these parents, which are numbered as they are here."""
+        new = {node: number for number, node in enumerate(nodes)} | {-1: -1}
         return Draft(
-            tuple(self.tokens[node] for node in kept_of),
-            tuple(kept_of.get(self.parents[node], -1) for node in kept_of),
+            tuple(self.tokens[node] for node in nodes),
+            tuple(new[parent] for parent in parents),
+            tuple(self.chances[node] for node in nodes) if self.chances else (),
+            tuple(self.sources[node] for node in nodes) if self.sources else (),
         )
 
 

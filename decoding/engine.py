@@ -14,6 +14,7 @@ from torch import Tensor
 
 from decoding import strategies
 from decoding.batch import Batcher, Turn
+from decoding.budget import Budget
 from decoding.cache import BlockPool, BlockTable
 from decoding.cost import CostModel, Work
 from decoding.draft import Strategy, Verdict
@@ -50,7 +51,8 @@ class Engine:
         self.cost = cost
         self.eos = eos
         self.pool = BlockPool(runner.num_blocks, BLOCK_SIZE)
-        self._batcher = Batcher(self.pool, limits or Limits())
+        self._budget = Budget(cost) if cost is not None else None
+        self._batcher = Batcher(self.pool, limits or Limits(), self._budget)
         self._tokenizer = tokenizer
         self._steps = count()
 
@@ -181,6 +183,8 @@ class Engine:
         rows = [0, *(node + 1 for node in path)]  # the row each token was chosen in
         kept = seq.extend([chosen[row] for row in rows], self.eos)
         accepted = path[:kept]
+        if self._budget is not None:
+            self._budget.learn(draft, path)
         if seq.request.logprobs is not None:
             seq.score(logits[rows[:kept]], self.eos)
         _count(seq.output, tuple(seq.tokens[-kept:]), len(draft.tokens), len(accepted))

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from tiny_engine import MakeEngine, tiny_llama
 from transformers import LlamaForCausalLM
 
+from decoding.cost import CostModel
 from decoding.eager.computation import EagerComputation
 from decoding.eager.plan import Shapes
 from decoding.engine import Engine
@@ -39,12 +40,17 @@ def llama() -> LlamaForCausalLM:
 @pytest.fixture(scope="session")
 def make_engine(llama: LlamaForCausalLM) -> MakeEngine:
     def make(
-        *, num_blocks: int = 64, eos: tuple[int, ...] = (), tokenizer: Any = None, **limits: Any
+        *,
+        num_blocks: int = 64,
+        eos: tuple[int, ...] = (),
+        tokenizer: Any = None,
+        cost: CostModel | None = None,
+        **limits: Any,
     ) -> Engine:
         computation = EagerComputation(deepcopy(llama))
         computation.shapes = Shapes(rows=8)  # in float32 a row's bits depend on the number of rows
         runner = Runner(computation, num_blocks)
-        return Engine(runner, tokenizer=tokenizer, eos=eos, limits=Limits(**limits))
+        return Engine(runner, tokenizer=tokenizer, eos=eos, limits=Limits(**limits), cost=cost)
 
     return make
 

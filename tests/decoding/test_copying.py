@@ -97,7 +97,16 @@ def test_a_match_may_span_the_end_of_the_prompt() -> None:
 
 
 def test_a_prediction_is_drafted_before_anything_was_said() -> None:
-    assert copier(prediction(*DOCUMENT)).draft() == Draft.chain(DOCUMENT[:16])
+    draft = copier(prediction(*DOCUMENT)).draft()
+    assert (draft.tokens, draft.parents) == (DOCUMENT[:16], tuple(range(-1, 15)))
+    assert set(draft.sources) == {"prediction"}
+
+
+def test_no_node_is_likelier_than_its_parent_or_than_one_before() -> None:
+    copying = copier(document(1, 2, 3, 10, 11), document(1, 2, 3, 20, 21), prompt=[0])
+    copying.extend([1, 2, 3])
+    chances = copying.draft().chances
+    assert list(chances) == sorted(chances, reverse=True)
 
 
 def test_places_that_go_on_differently_become_branches() -> None:

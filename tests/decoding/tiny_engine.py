@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from decoding.cost import CostModel, Work
 from decoding.draft import Draft, Strategy
 from decoding.engine import Engine
 from decoding.report import StepReport
@@ -51,8 +52,16 @@ class MakeEngine(Protocol):
         num_blocks: int = 64,
         eos: tuple[int, ...] = (),
         tokenizer: Any = None,
+        cost: CostModel | None = None,
         **limits: Any,
     ) -> Engine: ...
+
+
+class FixedCost(CostModel):
+    """A price list that no clock changes: what is drafted by it is the same every time."""
+
+    def observe(self, work: Work, seconds: float) -> None:
+        """Learn nothing."""
 
 
 _numbers = count()

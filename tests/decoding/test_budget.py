@@ -1,0 +1,150 @@
+"""Drafts are cut to what makes the batch fastest; one made-up price list decides it all."""
+
+from collections.abc import Sequence
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_engine import Client, FixedCost, MakeEngine, asking
+from trees import drafts
+
+from decoding.budget import Budget, Wish
+from decoding.cost import CostModel
+from decoding.draft import Draft
+from decoding.request import Reference
+
+# Seconds with 1, 2, 4 … 512 rows
+FREE = [1.0] * 9
+FLAT_TO_8 = [1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0]
+STEEP = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 512.0]
+
+
+def budget(by_rows: Sequence[float], per_key: float = 0.0, per_pair: float = 0.0) -> Budget:
+    return Budget(CostModel(by_rows, per_key, per_pair))
+
+
+def chain(*chances: float, source: str = "prompt") -> Draft:
+    size = len(chances)
+    return Draft(tuple(range(size)), tuple(range(-1, size - 1)), chances, (source,) * size)
+
+
+def sizes(found: Sequence[Draft]) -> list[int]:
+    return [len(draft.tokens) for draft in found]
+
+
+def shared(by_rows: Sequence[float], *wished: Draft, most: int = 512) -> list[int]:
+    return sizes(budget(by_rows).share([Wish(draft, 100) for draft in wished], most))
+
+
+def test_what_costs_nothing_is_drafted_however_unlikely() -> None:
+    assert shared(FREE, chain(0.5, 0.2, 0.01)) == [3]
+
+
+def test_nothing_is_drafted_where_every_row_costs_as_much_as_a_step() -> None:
+    assert shared(STEEP, chain(0.9, 0.8)) == [0]
+
+
+def test_a_draft_ends_where_the_rate_would_fall() -> None:
+    assert shared(FLAT_TO_8, chain(*[0.9**depth for depth in range(1, 31)])) == [7]
+
+
+def test_a_certain_draft_goes_on_as_long_as_a_row_costs_less_than_a_step() -> None:
+    assert shared([*FLAT_TO_8[:4], 1.2, 1.4, 1.8, 2.6, 5.8], chain(*[1.0] * 100)) == [100]
+
+
+def test_the_likely_draft_gets_the_rows_of_the_unlikely_one() -> None:
+    assert shared(FLAT_TO_8, chain(*[0.95] * 9), chain(*[0.1] * 9)) == [6, 0]
+
+
+def test_a_full_batch_drafts_nothing() -> None:
+    alone, *_ = shared(FLAT_TO_8, chain(0.6, 0.4))
+    crowded = shared(FLAT_TO_8, *[chain(0.6, 0.4)] * 8)
+    assert (alone, crowded) == (2, [0] * 8)
+
+
+def test_long_contexts_make_a_row_dearer() -> None:
+    by_pair = budget(FREE, per_pair=1e-3)
+    short, long = chain(0.5, 0.5), chain(0.5, 0.5)
+    assert sizes(by_pair.share([Wish(short, 10)], 512)) == [2]
+    assert sizes(by_pair.share([Wish(long, 5000)], 512)) == [0]
+
+
+def test_no_more_nodes_than_there_is_room_for() -> None:
+    assert shared(FREE, chain(0.9, 0.8, 0.7), chain(0.85, 0.2), most=3) == [2, 1]
+    assert shared(FREE, chain(0.9), most=0) == [0]
+
+
+def test_a_draft_without_estimates_counts_as_certain() -> None:
+    assert shared(FLAT_TO_8, Draft.chain(range(20))) == [7]
+
+
+def test_estimates_are_corrected_by_how_they_turned_out() -> None:
+    learning = budget(FREE)
+    for _ in range(100):
+        learning.learn(chain(0.8, 0.7, source="prompt"), accepted=[])
+        learning.learn(chain(0.5, 0.4, source="answer"), accepted=[0, 1])
+    assert learning.correction("prompt") == 0.5
+    assert learning.correction("answer") == 1.25
+    assert learning.correction("document") == 1.0
+
+
+def test_a_source_that_keeps_failing_is_drafted_less() -> None:
+    price = [1.0, 1.3, 1.9, 3.0, 6.0, 12.0, 24.0, 48.0, 192.0]
+    learning = budget(price)
+    before = sizes(learning.share([Wish(chain(0.5), 100)], 512))
+    for _ in range(50):
+        learning.learn(chain(0.5), accepted=[])
+    after = sizes(learning.share([Wish(chain(0.5), 100)], 512))
+    assert (before, after) == ([1], [0])
+
+
+@given(
+    st.lists(drafts(), max_size=5),
+    st.sampled_from([FREE, FLAT_TO_8, STEEP]),
+    st.integers(0, 30),
+    st.randoms(use_true_random=False),
+)
+def test_what_is_left_is_a_part_of_each_tree(
+    wished: list[Draft], by_rows: list[float], most: int, random: Random
+) -> None:
+    scored = [_scored(draft, random) for draft in wished]
+    found = budget(by_rows).share([Wish(draft, 10) for draft in scored], most)
+    assert sum(sizes(found)) <= most
+    for draft, part in zip(scored, found, strict=True):
+        places = [_places(draft), _places(part)]
+        assert set(places[1]) <= set(places[0])
+
+
+def _scored(draft: Draft, random: Random) -> Draft:
+    chances: list[float] = []
+    for parent in draft.parents:
+        above = chances[parent] if parent >= 0 else 1.0
+        chances.append(above * random.random())
+    return Draft(draft.tokens, draft.parents, tuple(chances), ("prompt",) * len(chances))
+
+
+def _places(draft: Draft) -> list[tuple[tuple[int, ...], float]]:
+    """What every node spells, and its chance."""
+    spelled: list[tuple[int, ...]] = []
+    for token, parent in zip(draft.tokens, draft.parents, strict=True):
+        spelled.append((*(spelled[parent] if parent >= 0 else ()), token))
+    return list(zip(spelled, draft.chances, strict=True))
+
+
+@pytest.mark.parametrize(("by_rows", "steps"), [(FREE, 2), (STEEP, 40)])
+def test_the_engine_drafts_by_the_price(
+    make_engine: MakeEngine, by_rows: list[float], steps: int
+) -> None:
+    """Predictions come true at once, or are not even tried."""
+    client = Client(make_engine())
+    request = client.ask(asking(max_tokens=40))
+    client.finish()
+    known = client.answer(request).tokens
+    again = Client(make_engine(cost=FixedCost(by_rows, 0.0, 0.0)))
+    prediction = Reference("prediction", known, likeness=1.0)
+    copying = again.ask(asking(max_tokens=40, strategy="reference", references=(prediction,)))
+    again.finish()
+    assert again.answer(copying).tokens == known
+    assert again.answer(copying).steps <= steps
+    assert (again.answer(copying).drafted == 0) == (by_rows is STEEP)
