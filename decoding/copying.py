@@ -19,7 +19,7 @@ from decoding.ngrams import GrowingNgramIndex, NgramIndex
 from decoding.request import Reference
 
 _MOST_CURSORS = 16
-_LEAST_CHANCE = 0.08  # of being accepted, for a token to be drafted
+_LEAST_CHANCE = 0.05  # of being accepted, for a token to be proposed; the budget decides
 _FIRM = 4  # a match of so many tokens does not end by chance: the text was edited here
 _LEFT_OUT = 8  # tokens that an edit may have left out
 _GAP = -1  # no token: between texts, and behind the last
