@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.conversations import Conversation, read
-from benchmarks.replay import Drafter, Llma, Replay, replay
-from decoding.copying import Copier
+from benchmarks.replay import Drafter, Llma, ReferenceCopy, Replay, replay
 from decoding.request import Reference
-from decoding.strategies import options
 from server.tokenizer import Tokenizer
 
 _DOCUMENT_TOKENS = 768  # LLMA cuts each document there
@@ -37,8 +35,7 @@ class _Forcing(NamedTuple):
 
     def ours(self) -> Drafter:
         references = [Reference("document", tuple(document)) for document in self.documents]
-        defaults = {name: option.default for name, option in options("reference").items()}
-        return Copier(references, self.prompt, **defaults)
+        return ReferenceCopy(references, self.prompt)
 
 
 def forced(tokenizer: Tokenizer, eos: Sequence[int], path: Path) -> Forced:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -12,9 +13,8 @@ from benchmarks import machine
 from benchmarks.cases import Result, Run
 from benchmarks.comparisons import Spread
 from benchmarks.forced import Forced
-from benchmarks.replay import Replay, replay
+from benchmarks.replay import ReferenceCopy, Replay, replay
 from benchmarks.report import table
-from decoding.copying import Copier
 from decoding.request import Reference
 
 COPY_HEAVY = ("retrieval_qa", "quoting", "code_edit_true", "code_edit_file", "rewrite")
@@ -47,7 +47,8 @@ class Target(NamedTuple):
 
 def page(results: Sequence[Result], replayed: Sequence[Forced]) -> str:
     """The whole page."""
-    command = shlex.join(["python", "-m", "benchmarks.reference", *sys.argv[1:]])
+    arguments = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
+    command = shlex.join(["python", "-m", "benchmarks.reference", *arguments])
     parts = [
         "# Reference copy",
         f"Measured with `{command}`, which also writes this page. Every turn is answered plainly"
@@ -217,7 +218,7 @@ def _cells(*replays: Replay) -> Iterable[str]:
 def _drafter(results: Sequence[Result]) -> str:
     started = perf_counter()
     forwards = sum(
-        replay(Copier(r.case.references, r.case.prompt, match=1, copy=32), r.case.answer).forwards
+        replay(ReferenceCopy(r.case.references, r.case.prompt), r.case.answer).forwards
         for r in results
     )
     each = (perf_counter() - started) / forwards
@@ -233,6 +234,6 @@ def _index_seconds() -> float:
     times = []
     for _ in range(5):
         started = perf_counter()
-        Copier([Reference("document", tokens)], [0], match=1, copy=32)
+        ReferenceCopy([Reference("document", tokens)], [0])
         times.append(perf_counter() - started)
     return Spread.of(times).median

@@ -11,7 +11,11 @@ from typing import NamedTuple, Protocol
 import torch
 from transformers.generation.candidate_generator import PromptLookupCandidateGenerator
 
+from decoding.copying import Copier
 from decoding.draft import NO_DRAFT, Draft
+from decoding.request import Reference
+from decoding.strategies import options
+from decoding.tree import LEAST_CHANCE, grow
 from decoding.verify import accepted_path
 
 _NOTHING = -1  # no token: what the model "says" behind the end of the target
@@ -68,6 +72,23 @@ def _emitted(draft: Draft, rest: Sequence[int]) -> Sequence[int]:
         depths.append(depths[parent + 1] + 1)
     choices = [rest[depth] if depth < len(rest) else _NOTHING for depth in depths]
     return rest[: 1 + len(accepted_path(draft, choices))]
+
+
+class ReferenceCopy:
+    """Our own, at its defaults, with all that it proposes verified."""
+
+    def __init__(self, references: Sequence[Reference], prompt: Sequence[int]) -> None:
+        defaults = {name: option.default for name, option in options("reference").items()}
+        self._copier = Copier(references, prompt, match=defaults["match"])
+        self._nodes = defaults["copy"]
+
+    def draft(self) -> Draft:
+        """The tree that is proposed."""
+        return grow([self._copier], nodes=self._nodes, least_chance=LEAST_CHANCE)
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """Take over what was emitted."""
+        self._copier.extend(tokens)
 
 
 class Llma:

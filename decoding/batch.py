@@ -13,6 +13,7 @@ from time import perf_counter
 from decoding.budget import Budget, Wish
 from decoding.cache import BlockPool
 from decoding.draft import NO_DRAFT, Draft
+from decoding.governor import Governor
 from decoding.options import Limits
 from decoding.segment import Segment
 from decoding.sequence import Sequence
@@ -38,6 +39,11 @@ class Turn:
         return 1 + len(self.draft.tokens) if self.reaches_end else 0
 
     @property
+    def chosen_after(self) -> list[int]:
+        """The tokens behind which one is chosen: the last committed one and the draft's."""
+        return [self.tokens[-1], *self.draft.tokens] if self.reaches_end else []
+
+    @property
     def num_logits(self) -> int:
         """Rows whose logits are wanted, the last ones."""
         return self.num_rows if self.seq.scores_prompt else self.num_choices
@@ -57,13 +63,21 @@ class Turn:
 class Batcher:
     """The waiting line and the live sequences; ``decide`` reserves the blocks of every turn."""
 
-    def __init__(self, pool: BlockPool, limits: Limits, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        pool: BlockPool,
+        limits: Limits,
+        budget: Budget | None = None,
+        governor: Governor | None = None,
+    ) -> None:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = self.prefix_queries = self.prefix_hits = 0  # of the last step, in tokens
         self._pool = pool
         self._limits = limits
         self._budget = budget
+        self._governor = governor
+        self.is_drafting = True  # in the last step
 
     def decide(self) -> list[Turn]:
         """The turns of the next step; sequences whose draft fails end here."""
@@ -72,6 +86,7 @@ class Batcher:
         budget = self._limits.step_tokens
         # Those that only need their next token go first: no prompt, however long, stalls them.
         order = sorted(self.running, key=lambda seq: seq.num_uncomputed > 1)
+        self.is_drafting = self._governor is None or self._governor.allows(max(1, len(order)))
         drafts = self._drafts(order)
         for others_left, seq in zip(range(len(order) - 1, -1, -1), order, strict=True):
             # NOTE: an earlier sequence may have preempted this one to make room for itself.
@@ -100,9 +115,14 @@ class Batcher:
         """What those draft that may reach their end: all they would, or what is worth its price."""
         most = self._limits.step_tokens
         ready = [seq for seq in sequences if seq.num_uncomputed <= most]
+        if not self.is_drafting:
+            return {}
+        if self._budget is not None:
+            for seq in ready:
+                seq.least_chance = self._budget.least_chance
         # One token is emitted beside the accepted ones, so guess at most to the one before.
         drafts = [seq.draft().clipped(depth=seq.num_remaining - 1, nodes=most) for seq in ready]
-        if self._budget is not None and any(draft.tokens for draft in drafts):
+        if self._budget is not None:
             contexts = [len(seq.tokens) for seq in ready]
             drafts = self._budget.share(list(map(Wish, drafts, contexts)), most)
         return dict(zip(ready, drafts, strict=True))
@@ -144,6 +164,8 @@ class Batcher:
         if seq.table.blocks_missing(len(seq.tokens)) > self._pool.num_free:
             seq.preempt()
             return None
+        if self._governor is not None and not self.running:
+            self._governor.wake()
         self.waiting.remove(seq)
         self.running.append(seq)
         if seq.output.queue_seconds is None and not seq.num_answer:

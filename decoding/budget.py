@@ -1,5 +1,6 @@
 """How much each sequence may draft in a step: what a verified token is worth against its price."""
 
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -8,10 +9,14 @@ import numpy as np
 
 from decoding.cost import CostModel, Floats, Integers
 from decoding.draft import Draft
+from decoding.tree import LEAST_CHANCE
 
-_REMEMBERED = 0.995  # of what was expected and accepted of a source, with every node verified
-_LEAST_CORRECTION, _MOST_CORRECTION = 0.5, 1.25  # what is never drafted would never be seen again
-_PRIOR_WEIGHT = 8.0  # accepted nodes that the strategies' own estimates count for
+_REMEMBERED = 0.99  # of what was expected and accepted, with every node verified
+_PRIOR_WEIGHT = 4.0  # accepted nodes that the strategies' own estimates count for
+_LEAST_CORRECTION, _MOST_CORRECTION = 0.25, 1.25  # what is never drafted is never seen to improve
+_BOUNDS = (0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # between estimates that are corrected apart
+
+_Kind = tuple[str, int]  # a source, and how high its estimates are
 
 
 class Wish(NamedTuple):
@@ -24,25 +29,29 @@ class Wish(NamedTuple):
 class Budget:
     """Chooses the nodes that make the whole batch fastest: most expected tokens a second.
 
-    A node is worth its chance, corrected by how the estimates of its source have turned out, and
+    A node is worth its chance, corrected by how such estimates of its source have turned out, and
     costs what the measured curve says the forward takes longer. Taken in the order of their worth,
     nodes are added as long as the rate rises; where no node raises it, nothing is drafted.
+    ``least_chance`` is what makes it worthwhile to propose a node at all in the next step.
     """
 
     def __init__(self, cost: CostModel) -> None:
         self._cost = cost
-        self._expected: defaultdict[str, float] = defaultdict(float)
-        self._accepted: defaultdict[str, float] = defaultdict(float)
+        self.least_chance = LEAST_CHANCE
+        self._expected: defaultdict[_Kind, float] = defaultdict(float)
+        self._accepted: defaultdict[_Kind, float] = defaultdict(float)
 
     def share(self, wishes: Sequence[Wish], most: int) -> list[Draft]:
         """What is drafted of each wish, at most so many nodes together."""
         chances = [self._chances(wish.draft) for wish in wishes]
         flat = np.array([chance for each in chances for chance in each])
         if not flat.size or most <= 0:
+            self._set_least_chance(flat)
             return [wish.draft.only(()) for wish in wishes]
         order = np.argsort(-flat, kind="stable")[:most]
         owners = np.repeat(np.arange(len(wishes)), [len(each) for each in chances])
         count = self._best_count(wishes, flat[order], owners[order])
+        self._set_least_chance(flat[order[count:]])
         chosen = np.zeros(flat.size, bool)
         chosen[order[:count]] = True
         ends = np.cumsum([len(each) for each in chances])[:-1]
@@ -51,6 +60,11 @@ class Budget:
             wish.draft.only(np.flatnonzero(part).tolist())
             for wish, part in zip(wishes, parts, strict=True)
         ]
+
+    def _set_least_chance(self, refused: Floats) -> None:
+        """What has half the chance of the likeliest refused node need not be proposed next time."""
+        price = refused[0] if refused.size else self.least_chance
+        self.least_chance = max(LEAST_CHANCE, price / 2)
 
     def _best_count(self, wishes: Sequence[Wish], chances: Floats, owners: Integers) -> int:
         """How many of the nodes, most likely ones first, give the highest rate."""
@@ -70,22 +84,26 @@ class Budget:
             return [1.0] * len(draft.tokens)
         corrected: list[float] = []
         for node, parent in enumerate(draft.parents):
-            correction = self.correction(draft.sources[node]) if draft.sources else 1.0
-            above = 1.0 if parent < 0 else corrected[parent]
-            corrected.append(min(draft.chances[node] * correction, above))
+            chance = draft.chances[node]
+            if draft.sources:
+                chance *= self.correction(draft.sources[node], chance)
+            corrected.append(min(chance, 1.0 if parent < 0 else corrected[parent]))
         return corrected
 
-    def correction(self, source: str) -> float:
-        """How often this source was right, divided by how often it was expected to be."""
-        right = self._accepted[source] + _PRIOR_WEIGHT
-        ratio = right / (self._expected[source] + _PRIOR_WEIGHT)
+    def correction(self, source: str, chance: float) -> float:
+        """How often such estimates of this source were right, divided by how often expected."""
+        kind = _kind(source, chance)
+        ratio = (self._accepted[kind] + _PRIOR_WEIGHT) / (self._expected[kind] + _PRIOR_WEIGHT)
         return min(max(ratio, _LEAST_CORRECTION), _MOST_CORRECTION)
 
     def learn(self, draft: Draft, accepted: Iterable[int]) -> None:
         """Compare what was expected of a verified draft with what was accepted of it."""
-        if not (draft.chances and draft.sources):
-            return
         kept = set(accepted)
-        for node, (chance, source) in enumerate(zip(draft.chances, draft.sources, strict=True)):
-            self._expected[source] = self._expected[source] * _REMEMBERED + chance
-            self._accepted[source] = self._accepted[source] * _REMEMBERED + (node in kept)
+        for node, (chance, source) in enumerate(zip(draft.chances, draft.sources, strict=False)):
+            kind = _kind(source, chance)
+            self._expected[kind] = self._expected[kind] * _REMEMBERED + chance
+            self._accepted[kind] = self._accepted[kind] * _REMEMBERED + (node in kept)
+
+
+def _kind(source: str, chance: float) -> _Kind:
+    return source, bisect(_BOUNDS, chance)

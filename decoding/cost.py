@@ -18,7 +18,8 @@ from decoding.report import Cost
 from decoding.runner import BLOCK_SIZE, Runner
 from decoding.segment import Segment
 
-_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 512)
+# Matrix units take sixteen rows at a time: one more costs as much as sixteen more.
+ROWS = (1, 2, 4, 8, 16, 17, 32, 33, 48, 64, 128, 512)
 _CHUNK = 512  # a forward of so many rows is a piece of a prompt: one row's logits are wanted
 _ENOUGH_SECONDS = 0.04  # of measuring one forward
 _LONG_SECONDS = 0.4  # once is enough for a forward that takes so long
@@ -66,10 +67,10 @@ class CostModel:
 
     def seconds_of(self, rows: Integers, keys: Integers, pairs: Integers) -> Floats:
         """The predicted times of as many forwards."""
-        last = (self._by_rows[-1] - self._by_rows[-2]) / (_ROWS[-1] - _ROWS[-2])
-        beyond = np.maximum(rows - _ROWS[-1], 0) * last
+        last = (self._by_rows[-1] - self._by_rows[-2]) / (ROWS[-1] - ROWS[-2])
+        beyond = np.maximum(rows - ROWS[-1], 0) * last
         attention = self._per_key * keys + self._per_pair * pairs
-        seconds: Floats = np.interp(rows, _ROWS, self._by_rows) + beyond + attention
+        seconds: Floats = np.interp(rows, ROWS, self._by_rows) + beyond + attention
         return seconds
 
     def observe(self, work: Work, seconds: float) -> None:
@@ -88,7 +89,7 @@ class CostModel:
     def report(self) -> Cost:
         """The curve as it stands."""
         return Cost(
-            by_rows=dict(zip(_ROWS, self._by_rows.tolist(), strict=True)),
+            by_rows=dict(zip(ROWS, self._by_rows.tolist(), strict=True)),
             per_key=self._per_key,
             per_pair=self._per_pair,
             median_error=median(self._errors) if self._errors else None,
@@ -103,10 +104,10 @@ class CostModel:
 
 def _shares(rows: int) -> Floats:
     """How a row count lies between the measured ones, ``[measured]``; past the last, beyond it."""
-    after = min(max(int(np.searchsorted(_ROWS, rows)), 1), len(_ROWS) - 1)
-    low, high = _ROWS[after - 1], _ROWS[after]
+    after = min(max(int(np.searchsorted(ROWS, rows)), 1), len(ROWS) - 1)
+    low, high = ROWS[after - 1], ROWS[after]
     share = (rows - low) / (high - low)
-    shares = np.zeros(len(_ROWS))
+    shares = np.zeros(len(ROWS))
     shares[after - 1], shares[after] = 1 - share, share
     return shares
 
@@ -117,8 +118,8 @@ def measure(runner: Runner) -> CostModel:
     Writes over the beginning of the cache.
     """
     room = min(runner.context_length, (runner.num_blocks - 1) * BLOCK_SIZE)
-    context = max(0, min(512, room - max(_ROWS)))
-    trials = [(1, rows, 0) for rows in _ROWS if rows <= room]
+    context = max(0, min(512, room - max(ROWS)))
+    trials = [(1, rows, 0) for rows in ROWS if rows <= room]
     trials += [(1, 1, context), (1, 16, context)] if context else []
     batches = min(16, room // (context // 2 + 1)) if context else 0
     trials += [(batches, 1, context // 2)] if batches > 1 else []
@@ -159,7 +160,7 @@ def _fitted(works: Sequence[Work], times: Sequence[float]) -> CostModel:
     scaled = design / np.array(times)[:, None]
     solution = np.zeros(design.shape[1])
     for priced in ([-2, -1], [-2], [-1], []):
-        used = [*range(len(_ROWS)), *(design.shape[1] + column for column in priced)]
+        used = [*range(len(ROWS)), *(design.shape[1] + column for column in priced)]
         solution[:] = 0
         solution[used] = np.linalg.lstsq(scaled[:, used], np.ones(len(works)), rcond=None)[0]
         if (solution >= 0).all():

@@ -18,7 +18,9 @@ from decoding.budget import Budget
 from decoding.cache import BlockPool, BlockTable
 from decoding.cost import CostModel, Work
 from decoding.draft import Strategy, Verdict
+from decoding.governor import Governor
 from decoding.options import Limits
+from decoding.recycling import CANDIDATES, Successors
 from decoding.report import StepReport
 from decoding.request import Output, Request
 from decoding.runner import BLOCK_SIZE, Runner
@@ -46,13 +48,16 @@ class Engine:
         eos: tuple[int, ...] = (),
         limits: Limits | None = None,
         cost: CostModel | None = None,
+        governor: Governor | None = None,
     ) -> None:
         self.runner = runner
         self.cost = cost
         self.eos = eos
         self.pool = BlockPool(runner.num_blocks, BLOCK_SIZE)
         self._budget = Budget(cost) if cost is not None else None
-        self._batcher = Batcher(self.pool, limits or Limits(), self._budget)
+        self._governor = governor
+        self._batcher = Batcher(self.pool, limits or Limits(), self._budget, governor)
+        self._successors = Successors(runner.vocabulary_size)
         self._tokenizer = tokenizer
         self._steps = count()
 
@@ -94,7 +99,9 @@ class Engine:
         if turns and (logits := self._run(turns)) is not None:
             self._account(turns, logits)
         outputs = self._outputs(turns)
-        return self._report(turns, outputs, perf_counter() - started)
+        seconds = perf_counter() - started
+        self._govern(turns, outputs, seconds)
+        return self._report(turns, outputs, seconds)
 
     def _check(self, request: Request) -> None:
         length = len(request.prompt) + request.stopping.max_tokens
@@ -112,7 +119,7 @@ class Engine:
         text = None
         if self._tokenizer is not None:
             text = TextStream(self._tokenizer, request.prompt, request.stopping.stop)
-        return Sequence(request, index, table, self.runner.vocabulary_size, text)
+        return Sequence(request, index, table, self.runner.vocabulary_size, text, self._successors)
 
     # --- run ---
 
@@ -135,7 +142,9 @@ class Engine:
     def _account(self, turns: list[Turn], logits: Tensor) -> None:
         """Choose tokens, extend the sequences, and put accepted branches in their place."""
         values = logits.split([turn.num_logits for turn in turns])
-        choices = self._choose(turns, _last_rows(turns, logits, values))
+        rows = _last_rows(turns, logits, values)
+        choices = self._choose(turns, rows)
+        self._recycle(turns, rows)
         moves: list[tuple[int, int]] = []
         for turn, value, chosen in zip(turns, values, choices, strict=True):
             if not turn.seq.is_finished:
@@ -143,6 +152,16 @@ class Engine:
                     moves += self._commit(turn, value, chosen)
         if moves:
             self.runner.move(*zip(*moves, strict=True))
+
+    def _recycle(self, turns: list[Turn], rows: Tensor) -> None:
+        """Note what verified rows found likely, for the sequences that draft from it."""
+        owners = [turn for turn in turns for _ in range(turn.num_choices)]
+        wanted = [row for row, turn in enumerate(owners) if turn.seq.recycles]
+        if wanted:
+            tokens = [token for turn in turns for token in turn.chosen_after]
+            logits = rows if len(wanted) == len(rows) else rows[wanted]
+            candidates = self.runner.likeliest(logits, CANDIDATES)
+            self._successors.update([tokens[row] for row in wanted], candidates)
 
     def _choose(self, turns: list[Turn], rows: Tensor) -> list[list[int]]:
         """For each turn the token after its last committed one and after each draft node."""
@@ -195,6 +214,17 @@ class Engine:
         return [(slots[node], slots[i]) for i, node in enumerate(accepted) if node != i]
 
     # --- report ---
+
+    def _govern(self, turns: list[Turn], outputs: list[Output], seconds: float) -> None:
+        """Tell the governor how fast a step was, if it was one of mere decoding with strategies."""
+        decodes = turns and all(len(turn.tokens) == 1 for turn in turns)
+        if self._governor is not None and decodes and any(turn.seq.drafts for turn in turns):
+            self._governor.observe(
+                len(turns),
+                drafting=self._batcher.is_drafting,
+                tokens=sum(len(output.tokens) for output in outputs),
+                seconds=seconds,
+            )
 
     def _outputs(self, turns: list[Turn]) -> list[Output]:
         """The news of the sequences that chose a token or ended; the ended ones leave."""

@@ -22,6 +22,7 @@ from decoding import cost, exactness, strategies
 from decoding.architecture import CacheGeometry, UnsupportedModel, refuse_unsupported
 from decoding.engine import Engine
 from decoding.exactness import Exactness
+from decoding.governor import Governor
 from decoding.native.computation import NativeComputation
 from decoding.native.decoder import refuse_foreign
 from decoding.native.library import NoKernels, instructions, library
@@ -53,6 +54,7 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
         eos=_eos(directory),
         limits=options.limits,
         cost=cost.measure(runner),
+        governor=Governor(),
     )
     return engine, _info(engine, {"model": name, **facts}, found, perf_counter() - started)
 

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from decoding.cache import BlockTable
 from decoding.draft import NO_DRAFT, Draft, Strategy, Verdict
+from decoding.recycling import Successors
 from decoding.request import FinishReason, Output, Request, TokenLogprob
 from decoding.sampling import Row, choice_seed, log_probabilities
 from decoding.text import TextStream
+from decoding.tree import LEAST_CHANCE
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ class Sequence:
         table: BlockTable,
         vocabulary_size: int,
         text: TextStream | None = None,
+        successors: Successors | None = None,
     ) -> None:
         self.request = request
         self.index = index
@@ -40,11 +43,16 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.output = Output(request_id=request.id, index=index)  # the news of this step
         self.arrived = perf_counter()
+        self.successors = successors or Successors(vocabulary_size)
+        self.recycles = False  # whether its rows are to bring the successors up to date
+        self.least_chance = LEAST_CHANCE  # of a guess, for it to be worth proposing now
         self._seed = choice_seed(request.sampling.seed, index)
         self._text = text
         self._strategy: Strategy | None = None
         self._draft: Draft | None = None  # asked for and not verified yet
-        self._verdict: Verdict | None = None  # not told to the strategy yet
+        self._verdict: Verdict | None = None  # the last one
+        self._is_new = True  # the strategy was never asked
+        self._was_asked = False  # it was asked since the last verdict
         # The prompt's log-probabilities so far; None when unasked or handed over.
         self._prompt_scores: list[TokenLogprob] | None = None
         if request.prompt_logprobs is not None:
@@ -97,11 +105,18 @@ class Sequence:
                 self._draft = draft.merged()
         return self._draft or NO_DRAFT
 
+    @property
+    def drafts(self) -> bool:
+        """Whether it has a strategy that has not given up."""
+        return self._strategy is not None
+
     def _next_draft(self) -> Draft:
         if self._strategy is None:
             return NO_DRAFT
+        is_new, self._is_new, self._was_asked = self._is_new, False, True
         try:
-            if self._verdict is None:
+            # One that begins late finds what was said before among the tokens.
+            if is_new or self._verdict is None:
                 return next(self._strategy)
             return self._strategy.send(self._verdict)
         except StopIteration:  # nothing more to propose: decode plainly
@@ -109,8 +124,14 @@ class Sequence:
             return NO_DRAFT
 
     def tell(self, verdict: Verdict) -> None:
-        """Keep the verdict on the draft for the strategy's next turn."""
-        self._draft, self._verdict = None, verdict
+        """Keep the verdict on the draft for the strategy's next turn.
+
+        A strategy that was not asked since the last one hears of both as of one step without draft.
+        """
+        if self._verdict is not None and not self._was_asked:
+            tokens = self._verdict.tokens + verdict.tokens
+            verdict = Verdict(tokens, 0, choices=verdict.choices[:1])
+        self._draft, self._verdict, self._was_asked = None, verdict, False
 
     # --- growing ---
 

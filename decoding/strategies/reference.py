@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from decoding.copying import Copier
 from decoding.draft import Strategy
+from decoding.tree import grow
 
 if TYPE_CHECKING:
     from decoding.sequence import Sequence
@@ -25,7 +26,7 @@ def decode(
     copying goes. ``match`` is LLMA's trigger length n: the tokens that must agree. ``copy`` is its
     block length k: the most tokens of a draft.
     """
-    copier = Copier(seq.request.references, seq.tokens, match=match, copy=copy)
+    copier = Copier(seq.request.references, seq.tokens, match=match)
     while True:
-        verdict = yield copier.draft()
+        verdict = yield grow([copier], nodes=copy, least_chance=seq.least_chance)
         copier.extend(verdict.tokens)

@@ -10,14 +10,16 @@ from tiny_engine import Client, FixedCost, MakeEngine, asking
 from trees import drafts
 
 from decoding.budget import Budget, Wish
-from decoding.cost import CostModel
+from decoding.cost import ROWS, CostModel
 from decoding.draft import Draft
 from decoding.request import Reference
 
-# Seconds with 1, 2, 4 … 512 rows
-FREE = [1.0] * 9
-FLAT_TO_8 = [1.0, 1.0, 1.0, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0]
-STEEP = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 512.0]
+# Seconds with as many rows as the cost model tells apart
+FREE = [1.0 for _ in ROWS]
+FLAT_TO_8 = [max(1.0, rows / 8) for rows in ROWS]
+STEEP = [float(rows) for rows in ROWS]
+SLOWLY_RISING = [1.0 + max(0, rows - 8) / 100 for rows in ROWS]
+IN_SIXTEENS = [1.0 + (rows - 1) // 16 for rows in ROWS]
 
 
 def budget(by_rows: Sequence[float], per_key: float = 0.0, per_pair: float = 0.0) -> Budget:
@@ -50,7 +52,12 @@ def test_a_draft_ends_where_the_rate_would_fall() -> None:
 
 
 def test_a_certain_draft_goes_on_as_long_as_a_row_costs_less_than_a_step() -> None:
-    assert shared([*FLAT_TO_8[:4], 1.2, 1.4, 1.8, 2.6, 5.8], chain(*[1.0] * 100)) == [100]
+    assert shared(SLOWLY_RISING, chain(*[1.0] * 100)) == [100]
+
+
+def test_rows_come_in_sixteens() -> None:
+    """The sixteenth row of a matrix tile is free, the seventeenth costs as much as all of them."""
+    assert shared(IN_SIXTEENS, chain(*[0.9**depth for depth in range(1, 31)])) == [15]
 
 
 def test_the_likely_draft_gets_the_rows_of_the_unlikely_one() -> None:
@@ -84,14 +91,14 @@ def test_estimates_are_corrected_by_how_they_turned_out() -> None:
     for _ in range(100):
         learning.learn(chain(0.8, 0.7, source="prompt"), accepted=[])
         learning.learn(chain(0.5, 0.4, source="answer"), accepted=[0, 1])
-    assert learning.correction("prompt") == 0.5
-    assert learning.correction("answer") == 1.25
-    assert learning.correction("document") == 1.0
+    assert learning.correction("prompt", 0.8) == 0.25
+    assert learning.correction("prompt", 0.1) == 1.0
+    assert learning.correction("answer", 0.45) == 1.25
+    assert learning.correction("document", 0.8) == 1.0
 
 
 def test_a_source_that_keeps_failing_is_drafted_less() -> None:
-    price = [1.0, 1.3, 1.9, 3.0, 6.0, 12.0, 24.0, 48.0, 192.0]
-    learning = budget(price)
+    learning = budget([0.7 + 0.3 * rows for rows in ROWS])
     before = sizes(learning.share([Wish(chain(0.5), 100)], 512))
     for _ in range(50):
         learning.learn(chain(0.5), accepted=[])

@@ -15,7 +15,7 @@ from tiny_engine import VOCABULARY, Answer, Client, MakeEngine, asking, prompt_o
 from tokenizers_in_memory import byte_tokenizer
 
 from decoding import strategies
-from decoding.request import Reference, Request, Sampling
+from decoding.request import OptionValue, Reference, Request, Sampling
 
 LOSSLESS = [name for name in strategies.names() if strategies.is_lossless(name)]
 
@@ -116,14 +116,20 @@ def test_a_stop_string_inside_an_accepted_run_cuts_there(make_engine: MakeEngine
     assert answer.steps <= 2
 
 
+def can_have(strategy: str, option: str, value: OptionValue) -> bool:
+    try:
+        strategies.check(strategy, {option: value})
+    except strategies.OptionError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("strategy", LOSSLESS)
 def test_options_change_no_answer(make_engine: MakeEngine, strategy: str) -> None:
     plain = answered(make_engine, [request := asking(max_tokens=40)]).answer(request)
-    for name, option in strategies.options(strategy).items():
-        if isinstance(option.default, bool):
-            values: list[bool | int] = [True, False]
-        else:
-            values = [1, 3]
-        for value in values:
-            drafting = replace(request, strategy=strategy, options={name: value})
-            assert answered(make_engine, [drafting]).answer(drafting).tokens == plain.tokens
+    for name in strategies.options(strategy):
+        for value in (True, False, 0, 1, 3, 9):
+            if can_have(strategy, name, value):
+                drafting = replace(request, strategy=strategy, options={name: value})
+                answer = answered(make_engine, [drafting]).answer(drafting)
+                assert (answer.tokens, answer.error) == (plain.tokens, None)

@@ -1,0 +1,126 @@
+"""Lookahead: guesses from a window of Jacobi iterations, from known text and from recycled rows."""
+
+from random import Random
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Meta
+
+from decoding.copying import Copier
+from decoding.draft import Draft, Strategy, Verdict
+from decoding.recycling import Recycler
+from decoding.tree import grow
+from decoding.trial import Trial
+from decoding.verify import accepted_path
+from decoding.window import NgramPool, PoolGuesser, Window
+
+if TYPE_CHECKING:
+    from decoding.sequence import Sequence
+
+LOSSLESS = True
+
+
+def decode(
+    seq: "Sequence",
+    *,
+    window: Annotated[int, Meta(ge=0, le=64)] = 7,
+    ngram: Annotated[int, Meta(ge=3, le=16)] = 5,
+    guesses: Annotated[int, Meta(ge=1, le=64)] = 7,
+    copying: bool = True,
+    recycling: bool = True,
+    nodes: Annotated[int, Meta(ge=1, le=256)] = 48,
+) -> Strategy:
+    """Grow one tree from all sources, with the window beside it.
+
+    Lookahead decoding (Fu et al., arXiv 2402.02057) with its W, N and G: ``window`` columns,
+    n-grams of ``ngram`` tokens, ``guesses`` of them kept for each token. Without ``copying``
+    (prompt, answer and references, as in the strategy ``reference``) and ``recycling`` it is the
+    published algorithm, step for step, but that the window's own paths may be accepted, too.
+    ``nodes`` is the most that the tree has beside the window.
+    """
+    known = Copier(seq.request.references, seq.tokens, match=1) if copying else None
+    recycler = Recycler(seq.successors, seq.tokens[-1]) if recycling else None
+    lookahead = _Lookahead(seq, window, ngram, guesses) if window else None
+    guessers = [each for each in (known, recycler, lookahead and lookahead.guesser) if each]
+    seq.recycles = recycling
+    while True:
+        if lookahead and len(guessers) == 1:
+            verdict = yield lookahead.published()
+        else:
+            draft = grow(guessers, nodes=nodes, least_chance=seq.least_chance)
+            verdict = yield lookahead.beside(draft) if lookahead else draft
+        if lookahead:
+            lookahead.learn(verdict)
+        for guesser in guessers:
+            guesser.extend(verdict.tokens)
+
+
+class _Lookahead:
+    """The window and its pool in one sequence."""
+
+    def __init__(self, seq: "Sequence", width: int, ngram: int, guesses: int) -> None:
+        random = Random(len(seq.tokens))
+        self._window = Window(width, ngram, lambda: random.choice(seq.request.prompt))
+        self._pool = NgramPool(guesses)
+        self.guesser = PoolGuesser(self._pool, seq.tokens[-1])
+        self._last = seq.tokens[-1]
+        self._trial = Trial()
+
+    def published(self) -> Draft:
+        """All guesses as chains, then the window, whatever they cost."""
+        tokens, parents = self._window.tree()
+        for continuation in self._pool.of(self._last):
+            parents += [-1, *range(len(tokens), len(tokens) + len(continuation) - 1)]
+            tokens += continuation
+        return Draft(tuple(tokens), tuple(parents))
+
+    def beside(self, draft: Draft) -> Draft:
+        """The draft with the window behind it, unless that did not pay lately."""
+        if self._trial.is_resting:
+            return draft
+        tokens, parents = self._window.tree()
+        first = len(draft.tokens)
+        return Draft(
+            (*draft.tokens, *tokens),
+            (*draft.parents, *(first + parent if parent >= 0 else -1 for parent in parents)),
+            (*draft.chances, *[self._trial.worth] * len(tokens)),
+            (*draft.sources, *[""] * len(tokens)),
+        )
+
+    def learn(self, verdict: Verdict) -> None:
+        """Take over what the model said behind the window's newest row."""
+        last, self._last = self._last, verdict.tokens[-1]
+        if self._trial.is_resting:
+            self._trial.pass_step()
+            return
+        following = self._following(verdict)
+        if following is None:
+            self._trial.refused()
+            return
+        for found in self._window.advance(last, following):
+            self._pool.add(found)
+        self._count(verdict)
+
+    def _following(self, verdict: Verdict) -> list[int] | None:
+        """The model's tokens behind the newest row, if the whole window was in the forward."""
+        verified = verdict.verified
+        node_of = {
+            (parent, token): node
+            for node, (parent, token) in enumerate(
+                zip(verified.parents, verified.tokens, strict=True)
+            )
+        }
+        place: list[int] = []
+        for token, parent in zip(*self._window.tree(), strict=True):
+            node = node_of.get((place[parent] if parent >= 0 else -1, token))
+            if node is None:
+                return None
+            place.append(node)
+        newest = place[len(place) - len(self._window.rows[-1]) :]
+        return [verdict.choices[1 + node] for node in newest]
+
+    def _count(self, verdict: Verdict) -> None:
+        sources = verdict.verified.sources
+        path = accepted_path(verdict.verified, verdict.choices)
+        if sources:
+            won = sum(sources[node] == "window" for node in path)
+            self._trial.took(spent=sum(source == "" for source in sources), won=won)

@@ -1,0 +1,81 @@
+"""Grows a draft: what several guessers expect to come next, as one tree, the likeliest first."""
+
+from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any, NamedTuple, Protocol
+
+from decoding.draft import Draft
+
+
+class Guess(NamedTuple):
+    """A token that may come next, how likely, and who says so."""
+
+    token: int
+    chance: float
+    source: str
+
+
+class Guesser(Protocol):
+    """Something that expects tokens. Its state at a node of the tree is its own business."""
+
+    def root(self) -> Any:
+        """The state behind the last committed token."""
+
+    def guesses(self, state: Any) -> Iterable[Guess]:
+        """What may come next, each by itself: chances need not add up."""
+
+    def follow(self, state: Any, token: int) -> Any:
+        """The state behind ``token``, or None where nothing is expected any more."""
+
+
+LEAST_CHANCE = 0.05  # of being accepted: what is less likely is never proposed
+
+_States = list[tuple[Guesser, Any]]
+
+
+def grow(guessers: Sequence[Guesser], *, nodes: int, least_chance: float) -> Draft:
+    """The ``nodes`` likeliest continuations that have at least this chance of being accepted.
+
+    A node is as likely as its parent, times the best guess at it, times the chance that none of its
+    likelier siblings is right.
+    """
+    tokens: list[int] = []
+    parents: list[int] = []
+    chances: list[float] = []
+    sources: list[str] = []
+    order = count()
+    heap: list[tuple[float, int, int, Guess, _States]] = []
+
+    def offer(chance: float, parent: int, states: _States) -> None:
+        left = chance
+        for guess in _distinct(states):
+            if left * guess.chance >= least_chance:
+                heappush(heap, (-left * guess.chance, next(order), parent, guess, states))
+            left *= 1 - guess.chance
+
+    offer(1.0, -1, [(guesser, guesser.root()) for guesser in guessers])
+    while heap and len(tokens) < nodes:
+        negative_chance, _, parent, guess, states = heappop(heap)
+        tokens.append(guess.token)
+        parents.append(parent)
+        chances.append(-negative_chance)
+        sources.append(guess.source)
+        offer(-negative_chance, len(tokens) - 1, _behind(states, guess.token))
+    return Draft(tuple(tokens), tuple(parents), tuple(chances), tuple(sources))
+
+
+def _distinct(states: _States) -> list[Guess]:
+    """The best guess at every token, the likeliest first."""
+    best: dict[int, Guess] = {}
+    for guesser, state in states:
+        for guess in guesser.guesses(state):
+            known = best.get(guess.token)
+            if known is None or known.chance < guess.chance:
+                best[guess.token] = guess
+    return sorted(best.values(), key=lambda guess: -guess.chance)
+
+
+def _behind(states: _States, token: int) -> _States:
+    followed = ((guesser, guesser.follow(state, token)) for guesser, state in states)
+    return [(guesser, state) for guesser, state in followed if state is not None]
