@@ -84,7 +84,7 @@ def test_an_explicit_strategy_is_honoured() -> None:
 
 
 def test_an_unknown_strategy_is_refused_with_the_valid_ones() -> None:
-    with pytest.raises(ApiError, match="choose one of: auto, autoregressive, reference"):
+    with pytest.raises(ApiError, match="choose one of: auto, autoregressive, jacobi"):
         check({"strategy": "magic"})
 
 

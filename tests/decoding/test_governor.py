@@ -1,0 +1,62 @@
+"""Drafting rests where it is measured to be slower, and is tried again."""
+
+from decoding.governor import Governor
+
+PLAIN = {"drafting": False, "tokens": 4, "seconds": 0.01}
+
+
+def steps(governor: Governor, count: int, tokens: int, seconds: float = 0.01) -> list[bool]:
+    """Steps of four sequences that draft whenever they may; drafting steps give so many tokens."""
+    allowed = []
+    for _ in range(count):
+        drafting = governor.allows(4)
+        allowed.append(drafting)
+        news = {"drafting": True, "tokens": tokens, "seconds": seconds} if drafting else PLAIN
+        governor.observe(4, **news)  # type: ignore[arg-type]
+    return allowed
+
+
+def test_a_few_plain_steps_come_first_to_compare_with() -> None:
+    assert steps(Governor(), 10, tokens=8) == [False] * 3 + [True] * 7
+
+
+def test_drafting_that_pays_goes_on_but_for_a_rare_check() -> None:
+    allowed = steps(Governor(), 1000, tokens=8)
+    assert allowed.count(False) <= 3 * 6
+
+
+def test_drafting_that_does_not_pay_rests_longer_and_longer() -> None:
+    allowed = steps(Governor(), 1000, tokens=5, seconds=0.02)
+    assert allowed.count(True) <= 12 * 8
+    assert allowed[15:39] == [False] * 24
+
+
+def test_drafting_comes_back_when_it_pays_again() -> None:
+    governor = Governor()
+    steps(governor, 300, tokens=5, seconds=0.02)
+    assert steps(governor, 400, tokens=8)[-100:].count(True) >= 97
+
+
+def test_sizes_of_batches_are_judged_apart() -> None:
+    governor = Governor()
+    steps(governor, 30, tokens=5, seconds=0.02)
+    assert not governor.allows(5)
+    for _ in range(3):
+        governor.observe(16, drafting=False, tokens=16, seconds=0.01)
+    assert governor.allows(20)
+
+
+def test_a_request_that_comes_alone_is_judged_anew() -> None:
+    governor = Governor()
+    for _ in range(20):
+        drafting = governor.allows(1)
+        governor.observe(1, drafting=drafting, tokens=1, seconds=0.02 if drafting else 0.01)
+    assert not governor.allows(1)
+    governor.wake()
+    assert governor.allows(1)
+
+
+def test_the_first_comparison_is_made_before_a_request_is_judged_anew() -> None:
+    governor = Governor()
+    governor.wake()
+    assert not governor.allows(1)
