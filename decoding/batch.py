@@ -164,8 +164,6 @@ class Batcher:
         if seq.table.blocks_missing(len(seq.tokens)) > self._pool.num_free:
             seq.preempt()
             return None
-        if self._governor is not None and not self.running:
-            self._governor.wake()
         self.waiting.remove(seq)
         self.running.append(seq)
         if seq.output.queue_seconds is None and not seq.num_answer:

@@ -2,7 +2,8 @@
 
 The budget predicts what a forward costs; what it cannot see is the work of guessing, of choosing
 more tokens, and its own mistakes. So both ways of stepping are measured as they happen, apart for
-every size of batch, and the slower one rests.
+every size of batch, and the slower one rests. A request alone is left to the budget: rows beside
+its own are cheap, and requests differ more than a few steps can tell.
 """
 
 from collections import defaultdict
@@ -42,14 +43,6 @@ class _Size:
     def allows(self) -> bool:
         return self._rest <= 0
 
-    @property
-    def is_judged(self) -> bool:
-        return self._plain.value > 0
-
-    def wake(self) -> None:
-        self._rest, self._next_rest = 0, _SHORTEST_REST
-        self._tried, self._drafting = 0, _Rate()
-
     def observe(self, *, drafting: bool, tokens: int, seconds: float) -> None:
         if not drafting:
             self._plain.add(tokens, seconds)
@@ -58,9 +51,8 @@ class _Size:
         self._drafting.add(tokens, seconds)
         self._tried += 1
         if self._tried >= _STEPS_TO_JUDGE and self._drafting.value < self._plain.value:
-            rest = self._next_rest
-            self.wake()
-            self._rest, self._next_rest = rest, min(2 * rest, _LONGEST_REST)
+            self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
+            self._tried, self._drafting = 0, _Rate()
         elif self._tried >= _STEPS_BETWEEN_CHECKS:
             self._rest, self._next_rest = _FIRST_PLAIN_STEPS, _SHORTEST_REST
             self._tried = 0
@@ -72,15 +64,9 @@ class Governor:
     def __init__(self) -> None:
         self._sizes: defaultdict[int, _Size] = defaultdict(_Size)
 
-    def wake(self) -> None:
-        """Judge anew where a request comes alone: it may be quite unlike the one before."""
-        alone = self._sizes[1]
-        if alone.is_judged:
-            alone.wake()
-
     def allows(self, sequences: int) -> bool:
-        """Whether a step of so many sequences should draft."""
-        return self._sizes[sequences.bit_length()].allows
+        """Whether a step of so many sequences should draft; one alone always may."""
+        return sequences <= 1 or self._sizes[sequences.bit_length()].allows
 
     def observe(self, sequences: int, *, drafting: bool, tokens: int, seconds: float) -> None:
         """Take note of a step in which so many sequences went on, and nobody read a prompt."""
