@@ -23,8 +23,11 @@ def default_model() -> Path:
 def real_server(
     default_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    """`stride serve` with the default model, as a user starts it."""
-    with running_server(tmp_path_factory.mktemp("server") / "log") as server:
+    """`stride serve` with the default model, as a user starts it.
+
+    Without the history: what one test asked must not decide how the next one's answer is decoded.
+    """
+    with running_server(tmp_path_factory.mktemp("server") / "log", "--history", "0") as server:
         server.wait_until_ready()
         yield server
         assert "Traceback" not in server.log
