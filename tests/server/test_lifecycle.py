@@ -127,6 +127,21 @@ def test_a_second_signal_does_not_wait(ready_server: ServerProcess) -> None:
     assert_ended_cleanly(ready_server, children)
 
 
+def test_past_answers_outlive_the_server(model: Path, tmp_path: Path) -> None:
+    kept = ("--history-file", str(tmp_path / "history"))
+    body = {"model": "tiny", "prompt": "x", "max_tokens": 20, "ignore_eos": True}
+    found = []
+    for _ in range(2):
+        options = ("--model", str(model), *MODEL_OPTIONS, *CACHE, *kept)
+        with running_server(tmp_path / "log", *options) as server:
+            server.wait_until_ready()
+            answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=ENDS_IN)
+            found.append(answer.json()["decoding"]["history"])
+            server.signal(signal.SIGTERM)
+            assert server.exit_code(ENDS_IN) == 0
+    assert found == ["miss", "hit"]
+
+
 def test_the_worker_does_not_outlive_a_killed_server(ready_server: ServerProcess) -> None:
     children = ready_server.children
     with stream(ready_server) as events:
