@@ -83,23 +83,23 @@ class Batcher:
         """The turns of the next step; sequences whose draft fails end here."""
         self.preemptions = self.prefix_queries = self.prefix_hits = 0
         turns: list[Turn] = []
-        budget = self._limits.step_tokens
+        room = self._limits.step_tokens
         # Those that only need their next token go first: no prompt, however long, stalls them.
         order = sorted(self.running, key=lambda seq: seq.num_uncomputed > 1)
         self.is_drafting = self._governor is None or self._governor.allows(max(1, len(order)))
         drafts = self._drafts(order)
         for others_left, seq in zip(range(len(order) - 1, -1, -1), order, strict=True):
             # NOTE: an earlier sequence may have preempted this one to make room for itself.
-            if budget and seq in self.running:
-                rows = budget - others_left - len(self.waiting)
-                if turn := self._turn(seq, budget, drafts.get(seq, NO_DRAFT), rows):
+            if room and seq in self.running:
+                with_draft = room - others_left - len(self.waiting)
+                if turn := self._turn(seq, drafts.get(seq, NO_DRAFT), room, with_draft):
                     turns.append(turn)
-                    budget -= turn.num_rows
-        while budget and (admitted := self._admit()) is not None:
+                    room -= turn.num_rows
+        while room and (admitted := self._admit()) is not None:
             draft = self._drafts([admitted]).get(admitted, NO_DRAFT)
-            if turn := self._turn(admitted, budget, draft, budget - len(self.waiting)):
+            if turn := self._turn(admitted, draft, room, room - len(self.waiting)):
                 turns.append(turn)
-                budget -= turn.num_rows
+                room -= turn.num_rows
         return [turn for turn in turns if turn.seq in self.running]
 
     def remove_finished(self) -> list[Sequence]:
@@ -127,14 +127,14 @@ class Batcher:
             drafts = self._budget.share(list(map(Wish, drafts, contexts)), most)
         return dict(zip(ready, drafts, strict=True))
 
-    def _turn(self, seq: Sequence, budget: int, draft: Draft, rows: int) -> Turn | None:
-        """What it computes within the budget; with a draft it takes at most so many rows."""
+    def _turn(self, seq: Sequence, draft: Draft, room: int, with_draft: int) -> Turn | None:
+        """What it computes in so many rows; together with a draft only in so many."""
         if seq.is_finished:  # drafting failed
             return None
-        tokens = seq.tokens[seq.computed : seq.computed + budget]
+        tokens = seq.tokens[seq.computed : seq.computed + room]
         length = seq.computed + len(tokens)
         reaches_end = length == len(seq.tokens)
-        nodes = max(0, rows - len(tokens)) if reaches_end else 0
+        nodes = max(0, with_draft - len(tokens)) if reaches_end else 0
         draft = draft.only(range(min(nodes, len(draft.tokens))))
         if not seq.table.reserve(length + len(draft.tokens)):
             draft = NO_DRAFT

@@ -52,7 +52,7 @@ class Match(NamedTuple):
     likeness: float
 
 
-Outcome = Literal["hit", "similar", "miss", "off"]
+Outcome = Literal["hit", "similar", "miss", "off"]  # the most useful first
 
 
 class Recall(NamedTuple):

@@ -4,7 +4,9 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
+
+from msgspec.structs import replace
 
 from decoding.report import EngineInfo
 from decoding.request import OptionValue, Request, Sampling, Stopping
@@ -199,10 +201,8 @@ async def _job(
 ) -> Job:
     tenant = caller.salt(body.cache_salt)
     recalls = [await _recall(services, body, tenant, prompt) for prompt in prompts]
-    known = _known(body, prompts[0], recalls[0].outcome)
+    known = _known(body, prompts, recalls)
     choice = choose(body.decoding, known, services.engine.load)
-    job_id = ("chatcmpl-" if endpoint == "chat" else "cmpl-") + secrets.token_hex(16)
-    sampling, stopping = _sampling(body), _stopping(body, max_tokens)
     references = await read_references(
         services.tokenizer,
         body.predicted_text,
@@ -210,22 +210,20 @@ async def _job(
         context=_context_limit(engine),
         limit=services.limits.reference_tokens // len(prompts),
     )
-    requests = [
-        Request(
-            id=f"{job_id}-{number}",
-            prompt=tuple(prompt.tokens),
-            sampling=sampling,
-            stopping=stopping,
-            n=body.n,
-            logprobs=logprobs,
-            prompt_logprobs=prompt_logprobs,
-            strategy=choice.strategy,
-            options=_options(services, choice),
-            references=(*references, *past_answers(recall.matches)),
-            cache_salt=tenant,
-        )
-        for number, (prompt, recall) in enumerate(zip(prompts, recalls, strict=True))
-    ]
+    job_id = ("chatcmpl-" if endpoint == "chat" else "cmpl-") + secrets.token_hex(16)
+    alike = Request(  # what the requests of all prompts have in common
+        id=job_id,
+        prompt=(),
+        sampling=_sampling(body),
+        stopping=_stopping(body, max_tokens),
+        n=body.n,
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+        strategy=choice.strategy,
+        options=_options(services, choice),
+        references=references,
+        cache_salt=tenant,
+    )
     return Job(
         id=job_id,
         endpoint=endpoint,
@@ -234,12 +232,24 @@ async def _job(
         history=known.history,
         engine=engine,
         prompts=prompts,
-        requests=requests,
+        requests=[
+            _of_prompt(alike, *each) for each in enumerate(zip(prompts, recalls, strict=True))
+        ],
         tally=Tally(
             arrived=caller.arrived,
             prompt_tokens=sum(len(prompt.tokens) for prompt in prompts),
             prediction=prediction_in(references),
         ),
+    )
+
+
+def _of_prompt(alike: Request, number: int, found: tuple[Prompt, Recall]) -> Request:
+    prompt, recall = found
+    return replace(
+        alike,
+        id=f"{alike.id}-{number}",
+        prompt=tuple(prompt.tokens),
+        references=(*alike.references, *past_answers(recall.matches)),
     )
 
 
@@ -249,13 +259,14 @@ async def _recall(services: Services, body: Generation, tenant: str, prompt: Pro
     return await services.history.recall(tenant, prompt.tokens, prompt.question)
 
 
-def _known(body: Generation, prompt: Prompt, history: Outcome) -> Known:
+def _known(body: Generation, prompts: Sequence[Prompt], recalls: Sequence[Recall]) -> Known:
+    """What is known of the first prompt, and the most that was recalled for any."""
     return Known(
-        question=prompt.question,
-        has_earlier_turns=prompt.has_earlier_turns,
+        question=prompts[0].question,
+        has_earlier_turns=prompts[0].has_earlier_turns,
         has_documents=bool(body.documents),
         has_prediction=bool(body.predicted_text),
-        history=history,
+        history=min((recall.outcome for recall in recalls), key=get_args(Outcome).index),
     )
 
 

@@ -16,13 +16,8 @@ if TYPE_CHECKING:
 LOSSLESS = True
 
 _OLDEST = 4  # corrections after which a guess counts as no older
-_PRIORS = (
-    0.05,
-    0.4,
-    0.6,
-    0.7,
-    0.8,
-)  # that a guess is right, by the corrections it has been through
+# The chance that a guess is right, by the corrections it has been through
+_PRIORS = (0.05, 0.4, 0.6, 0.7, 0.8)
 
 
 def decode(
@@ -92,7 +87,8 @@ class _Block:
         verified = len(verdict.verified.tokens)
         if verified < self._size // 2:
             self._trial.refused()
-        self._trial.took(verified, verdict.accepted)
+        else:
+            self._trial.took(verified, verdict.accepted)
         for (_, age), is_right in zip(self._guesses, _outcomes(verdict), strict=False):
             self._confidence.learn(age, is_right)
         # choices[i] is the model's token at the place of guess i, if all before it were right.

@@ -48,10 +48,11 @@ def decode(
         else:
             draft = grow(guessers, nodes=nodes, least_chance=seq.least_chance)
             verdict = yield lookahead.beside(draft) if lookahead else draft
-        if lookahead:
-            lookahead.learn(verdict)
+        # The guessers first: they compare with what they guessed, before the pool has more.
         for guesser in guessers:
             guesser.extend(verdict.tokens)
+        if lookahead:
+            lookahead.learn(verdict)
 
 
 class _Lookahead:

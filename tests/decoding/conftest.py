@@ -14,6 +14,7 @@ from decoding.cost import CostModel
 from decoding.eager.computation import EagerComputation
 from decoding.eager.plan import Shapes
 from decoding.engine import Engine
+from decoding.governor import Governor
 from decoding.options import Limits
 from decoding.runner import Runner
 
@@ -45,12 +46,20 @@ def make_engine(llama: LlamaForCausalLM) -> MakeEngine:
         eos: tuple[int, ...] = (),
         tokenizer: Any = None,
         cost: CostModel | None = None,
+        governor: Governor | None = None,
         **limits: Any,
     ) -> Engine:
         computation = EagerComputation(deepcopy(llama))
         computation.shapes = Shapes(rows=8)  # in float32 a row's bits depend on the number of rows
         runner = Runner(computation, num_blocks)
-        return Engine(runner, tokenizer=tokenizer, eos=eos, limits=Limits(**limits), cost=cost)
+        return Engine(
+            runner,
+            tokenizer=tokenizer,
+            eos=eos,
+            limits=Limits(**limits),
+            cost=cost,
+            governor=governor,
+        )
 
     return make
 

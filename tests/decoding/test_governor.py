@@ -1,6 +1,10 @@
 """Drafting rests where it is measured to be slower, and is tried again."""
 
+from tiny_engine import Client, MakeEngine, asking
+
+from decoding.draft import Draft, Strategy
 from decoding.governor import Governor
+from decoding.sequence import Sequence as Live
 
 PLAIN = {"drafting": False, "tokens": 4, "seconds": 0.01}
 
@@ -51,3 +55,47 @@ def test_a_request_alone_may_always_draft() -> None:
     for _ in range(40):
         governor.observe(1, drafting=True, tokens=1, seconds=1.0)
         assert governor.allows(1)
+
+
+# --- in the engine ---
+
+
+class EveryThird(Governor):
+    """Allows every third step, whatever was measured."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = 0
+
+    def allows(self, sequences: int) -> bool:
+        self._asked += 1
+        return self._asked % 3 == 0
+
+
+def test_a_strategy_hears_of_every_token_said_while_it_rested(make_engine: MakeEngine) -> None:
+    heard: list[int] = []
+
+    def listening(seq: Live) -> Strategy:
+        heard.extend(seq.tokens)
+        while True:
+            verdict = yield Draft.chain([1, 2])
+            heard.extend(verdict.tokens)
+            assert heard == seq.tokens
+
+    client = Client(make_engine(governor=EveryThird()))
+    request = client.ask(asking(max_tokens=30), listening)
+    client.finish()
+    answer = client.answer(request)
+    assert (answer.error, len(answer.tokens)) == (None, 30)
+    assert 0 < answer.drafted <= 2 * 11
+
+
+def test_resting_changes_no_answer(make_engine: MakeEngine) -> None:
+    plain, resting = Client(make_engine()), Client(make_engine(governor=EveryThird()))
+    for strategy in ("autoregressive", "reference", "lookahead", "jacobi"):
+        asked = asking(max_tokens=40)
+        plain.ask(asked)
+        drafting = resting.ask(asking(max_tokens=40, strategy=strategy))
+        plain.finish()
+        resting.finish()
+        assert resting.answer(drafting).tokens == plain.answer(asked).tokens

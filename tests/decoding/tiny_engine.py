@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from decoding.cost import CostModel, Work
 from decoding.draft import Draft, Strategy
 from decoding.engine import Engine
+from decoding.governor import Governor
 from decoding.report import StepReport
 from decoding.request import FinishReason, Output, Request, Sampling, Stopping, TokenLogprob
 from decoding.sequence import Sequence as Live
@@ -53,6 +54,7 @@ class MakeEngine(Protocol):
         eos: tuple[int, ...] = (),
         tokenizer: Any = None,
         cost: CostModel | None = None,
+        governor: Governor | None = None,
         **limits: Any,
     ) -> Engine: ...
 

@@ -122,9 +122,10 @@ async def test_every_prompt_is_looked_up_by_itself(
     http: httpx.AsyncClient, engine: FakeEngine
 ) -> None:
     await answer(http, "completions", prompt=["one prompt", "quite another"])
-    await answer(http, "completions", prompt=["nothing of the kind", "quite another"])
+    body = await answer(http, "completions", prompt=["nothing of the kind", "quite another"])
     unknown, known = engine.requests[-2:]
     assert (len(unknown.references), len(known.references)) == (0, 1)
+    assert (body["decoding"]["history"], known.strategy) == ("hit", "reference")
 
 
 async def test_look_ups_are_counted(http: httpx.AsyncClient, metrics: Metrics) -> None:
