@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
@@ -10,11 +11,13 @@ from typing import NamedTuple
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.replay import Replay
-from decoding.load import load_engine
+from decoding.load import load_engine, new_engine
 from decoding.options import Limits, LoadOptions
-from decoding.request import OptionValue, Reference, Request, Sampling, Stopping
+from decoding.request import OptionValue, Reference, Request, Sampling, SourceCounts, Stopping
 from server.tokenizer import Tokenizer
 from server.worker import MEMORY
+
+_LIMITS = Limits(prefix_cache=False)
 
 
 class Answer(NamedTuple):
@@ -26,6 +29,7 @@ class Answer(NamedTuple):
     tokens: tuple[int, ...]
     forwards: int
     drafted: int
+    sources: Mapping[str, SourceCounts]
     seconds: float
     decode_seconds: float
 
@@ -39,9 +43,13 @@ class Answerer:
     """An engine and its tokenizer."""
 
     def __init__(self, directory: Path) -> None:
-        options = LoadOptions(limits=Limits(prefix_cache=False))
-        self.engine, _ = load_engine(directory, directory.name, options)
+        self._directory = directory
+        self.engine, _ = load_engine(directory, directory.name, LoadOptions(limits=_LIMITS))
         self.tokenizer = Tokenizer(PreTrainedTokenizerFast.from_pretrained(directory))
+
+    def start_afresh(self) -> None:
+        """Forget all that earlier requests have taught the engine: costs, worth of drafts, rows."""
+        self.engine = new_engine(self.engine.runner, self._directory, _LIMITS)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of an answer, without the token that ended it."""
@@ -56,19 +64,12 @@ class Answerer:
         options: dict[str, OptionValue] | None = None,
     ) -> Answer:
         """Answer one prompt."""
-        request = Request(
-            id="benchmark",
-            prompt=tuple(prompt),
-            stopping=Stopping(max_tokens=max_tokens),
-            sampling=Sampling(temperature=0.0),
-            strategy=strategy,
-            options=options or {},
-            references=tuple(references),
-        )
+        request = asking("benchmark", prompt, max_tokens, strategy, options or {}, references)
         started = perf_counter()
         self.engine.add(request)
         tokens: list[int] = []
         times: list[float] = []
+        sources: defaultdict[str, SourceCounts] = defaultdict(SourceCounts)
         forwards = drafted = 0
         while self.engine.has_work:
             for output in self.engine.step().outputs:
@@ -76,7 +77,30 @@ class Answerer:
                 tokens += output.tokens
                 forwards += output.steps
                 drafted += output.drafted
-        return Answer(tuple(tokens), forwards, drafted, times[-1] - started, times[-1] - times[0])
+                for source, counts in output.sources.items():
+                    sources[source].add(counts)
+        seconds, decode_seconds = times[-1] - started, times[-1] - times[0]
+        return Answer(tuple(tokens), forwards, drafted, sources, seconds, decode_seconds)
+
+
+def asking(
+    name: str,
+    prompt: Sequence[int],
+    max_tokens: int,
+    strategy: str,
+    options: Mapping[str, OptionValue],
+    references: Sequence[Reference] = (),
+) -> Request:
+    """A greedy request."""
+    return Request(
+        id=name,
+        prompt=tuple(prompt),
+        stopping=Stopping(max_tokens=max_tokens),
+        sampling=Sampling(temperature=0.0),
+        strategy=strategy,
+        options=dict(options),
+        references=tuple(references),
+    )
 
 
 def use_memory_as_a_worker_does() -> None:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
 
 from benchmarks import machine
 from benchmarks.cases import Result, Run
 from benchmarks.comparisons import Spread
 from benchmarks.forced import Forced
 from benchmarks.replay import ReferenceCopy, Replay, replay
-from benchmarks.report import table
+from benchmarks.report import Target, table
 from decoding.request import Reference
 
 COPY_HEAVY = ("retrieval_qa", "quoting", "code_edit_true", "code_edit_file", "rewrite")
@@ -30,19 +29,6 @@ def whole(run: Run) -> tuple[float, float]:
 def decoding(run: Run) -> tuple[float, float]:
     """After the first news, so without the prompt."""
     return run.plain.decode_seconds, run.copied.decode_seconds
-
-
-class Target(NamedTuple):
-    """What was set as a goal, and what became of it."""
-
-    title: str
-    measured: float
-    at_least: float
-
-    def row(self) -> list[str]:
-        """A line of the table."""
-        verdict = "met" if self.measured >= self.at_least else "**missed**"
-        return [self.title, f"{self.measured:.2f}", f"≥ {self.at_least:g}", verdict]
 
 
 def page(results: Sequence[Result], replayed: Sequence[Forced]) -> str:

@@ -30,6 +30,19 @@ class Report(NamedTuple):
     prompt_tokens: int  # of the long prompts
 
 
+class Target(NamedTuple):
+    """What was set as a goal, and what became of it."""
+
+    title: str
+    measured: float
+    at_least: float
+
+    def row(self) -> list[str]:
+        """A line of the table."""
+        verdict = "met" if self.measured >= self.at_least else "**missed**"
+        return [self.title, f"{self.measured:.2f}", f"≥ {self.at_least:g}", verdict]
+
+
 # --- Markdown --------------------------------------------------------------------------------
 
 

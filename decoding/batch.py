@@ -15,6 +15,7 @@ from decoding.cache import BlockPool
 from decoding.draft import NO_DRAFT, Draft
 from decoding.governor import Governor
 from decoding.options import Limits
+from decoding.request import Decision
 from decoding.segment import Segment
 from decoding.sequence import Sequence
 
@@ -77,11 +78,15 @@ class Batcher:
         self._limits = limits
         self._budget = budget
         self._governor = governor
-        self.is_drafting = True  # in the last step
+        # Of the last step:
+        self.is_drafting = True
+        self.decisions: list[Decision] = []
+        self.draft_seconds = 0.0
 
     def decide(self) -> list[Turn]:
         """The turns of the next step; sequences whose draft fails end here."""
         self.preemptions = self.prefix_queries = self.prefix_hits = 0
+        self.decisions, self.draft_seconds = [], 0.0
         turns: list[Turn] = []
         room = self._limits.step_tokens
         # Those that only need their next token go first: no prompt, however long, stalls them.
@@ -115,8 +120,11 @@ class Batcher:
         """What those draft that may reach their end: all they would, or what is worth its price."""
         most = self._limits.step_tokens
         ready = [seq for seq in sequences if seq.num_uncomputed <= most]
-        if not self.is_drafting:
+        for seq in sequences:
+            seq.decision = None
+        if not self.is_drafting or not any(seq.drafts for seq in ready):
             return {}
+        started = perf_counter()
         if self._budget is not None:
             for seq in ready:
                 seq.least_chance = self._budget.least_chance
@@ -124,7 +132,11 @@ class Batcher:
         drafts = [seq.draft().clipped(depth=seq.num_remaining - 1, nodes=most) for seq in ready]
         if self._budget is not None:
             contexts = [len(seq.tokens) for seq in ready]
-            drafts = self._budget.share(list(map(Wish, drafts, contexts)), most)
+            drafts, decision = self._budget.share(list(map(Wish, drafts, contexts)), most)
+            self.decisions.append(decision)
+            for seq in ready:
+                seq.decision = decision
+        self.draft_seconds += perf_counter() - started
         return dict(zip(ready, drafts, strict=True))
 
     def _turn(self, seq: Sequence, draft: Draft, room: int, with_draft: int) -> Turn | None:

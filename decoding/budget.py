@@ -9,6 +9,7 @@ import numpy as np
 
 from decoding.cost import CostModel, Floats, Integers
 from decoding.draft import Draft
+from decoding.request import Decision
 from decoding.tree import LEAST_CHANCE
 
 _REMEMBERED = 0.99  # of what was expected and accepted, with every node verified
@@ -41,32 +42,24 @@ class Budget:
         self._expected: defaultdict[_Kind, float] = defaultdict(float)
         self._accepted: defaultdict[_Kind, float] = defaultdict(float)
 
-    def share(self, wishes: Sequence[Wish], most: int) -> list[Draft]:
-        """What is drafted of each wish, at most so many nodes together."""
+    def share(self, wishes: Sequence[Wish], most: int) -> tuple[list[Draft], Decision]:
+        """What is drafted of each wish (one at least), at most so many nodes together."""
         chances = [self._chances(wish.draft) for wish in wishes]
         flat = np.array([chance for each in chances for chance in each])
-        if not flat.size or most <= 0:
-            self._set_least_chance(flat)
-            return [wish.draft.only(()) for wish in wishes]
-        order = np.argsort(-flat, kind="stable")[:most]
+        order = np.argsort(-flat, kind="stable")[: max(0, most)]
         owners = np.repeat(np.arange(len(wishes)), [len(each) for each in chances])
-        count = self._best_count(wishes, flat[order], owners[order])
-        self._set_least_chance(flat[order[count:]])
+        decision = self._decide(wishes, flat[order], owners[order])
         chosen = np.zeros(flat.size, bool)
-        chosen[order[:count]] = True
+        chosen[order[: decision.granted]] = True
         ends = np.cumsum([len(each) for each in chances])[:-1]
         parts = np.split(chosen, ends)
-        return [
+        granted = [
             wish.draft.only(np.flatnonzero(part).tolist())
             for wish, part in zip(wishes, parts, strict=True)
         ]
+        return granted, decision
 
-    def _set_least_chance(self, refused: Floats) -> None:
-        """What has half the chance of the likeliest refused node need not be proposed next time."""
-        price = refused[0] if refused.size else self.least_chance
-        self.least_chance = max(LEAST_CHANCE, price / 2)
-
-    def _best_count(self, wishes: Sequence[Wish], chances: Floats, owners: Integers) -> int:
+    def _decide(self, wishes: Sequence[Wish], chances: Floats, owners: Integers) -> Decision:
         """How many of the nodes, most likely ones first, give the highest rate."""
         contexts = np.array([wish.context for wish in wishes])
         added = np.arange(len(chances) + 1)
@@ -76,7 +69,23 @@ class Budget:
             pairs=contexts.sum() + np.concatenate([[0], np.cumsum(contexts[owners])]),
         )
         expected = len(wishes) + np.concatenate([[0.0], np.cumsum(chances)])
-        return int(np.argmax(expected / seconds))
+        count = int(np.argmax(expected / seconds))
+        self._set_least_chance(chances[count:])
+        return Decision(
+            sequences=len(wishes),
+            context_tokens=int(contexts.sum()),
+            proposed=sum(len(wish.draft.tokens) for wish in wishes),
+            granted=count,
+            expected_tokens=float(expected[count]),
+            plain_seconds=float(seconds[0]),
+            seconds=float(seconds[count]),
+            least_chance=self.least_chance,
+        )
+
+    def _set_least_chance(self, refused: Floats) -> None:
+        """What has half the chance of the likeliest refused node need not be proposed next time."""
+        price = float(refused[0]) if refused.size else self.least_chance
+        self.least_chance = max(LEAST_CHANCE, price / 2)
 
     def _chances(self, draft: Draft) -> list[float]:
         """The estimates, corrected; a node never counts for more than its parent."""
@@ -85,7 +94,7 @@ class Budget:
         corrected: list[float] = []
         for node, parent in enumerate(draft.parents):
             chance = draft.chances[node]
-            if draft.sources:
+            if draft.sources and draft.sources[node]:
                 chance *= self.correction(draft.sources[node], chance)
             corrected.append(min(chance, 1.0 if parent < 0 else corrected[parent]))
         return corrected
@@ -96,10 +105,25 @@ class Budget:
         ratio = (self._accepted[kind] + _PRIOR_WEIGHT) / (self._expected[kind] + _PRIOR_WEIGHT)
         return min(max(ratio, _LEAST_CORRECTION), _MOST_CORRECTION)
 
+    def corrections(self) -> dict[str, float]:
+        """For each source, whatever its estimates: how often right, divided by how often expected.
+
+        Here nothing is limited.
+        """
+        sums: dict[str, tuple[float, float]] = {}
+        for (source, level), expected in self._expected.items():
+            before = sums.get(source, (0.0, 0.0))
+            sums[source] = before[0] + self._accepted[source, level], before[1] + expected
+        return {
+            source: accepted / expected for source, (accepted, expected) in sums.items() if expected
+        }
+
     def learn(self, draft: Draft, accepted: Iterable[int]) -> None:
         """Compare what was expected of a verified draft with what was accepted of it."""
         kept = set(accepted)
         for node, (chance, source) in enumerate(zip(draft.chances, draft.sources, strict=False)):
+            if not source:
+                continue
             kind = _kind(source, chance)
             self._expected[kind] = self._expected[kind] * _REMEMBERED + chance
             self._accepted[kind] = self._accepted[kind] * _REMEMBERED + (node in kept)

@@ -1,6 +1,7 @@
 """The protocol between a strategy and the engine: drafts go in, verdicts come back. No torch."""
 
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,7 +16,9 @@ class Draft:
 
     ``chances`` are the strategy's estimates that a node is accepted, none above its parent's: by
     them the engine decides which nodes are worth their price. Without them all nodes count as
-    certain. ``sources`` name where each guess is from, for the statistics.
+    certain. ``sources`` name where each guess is from: for the statistics, and because estimates
+    are corrected by how those of their source turn out. A node without a source ("") is no guess,
+    but prepares later ones; its chance is what it is worth and stays as it is.
 
     Raises:
         ValueError: the lengths differ or a parent does not come before its child.
@@ -64,6 +67,10 @@ class Draft:
         if len(nodes) == len(self.tokens):
             return self
         return self._of(nodes, [self.parents[node] for node in nodes])
+
+    def by_source(self, nodes: Iterable[int]) -> Counter[str]:
+        """How many of these nodes are from each source."""
+        return Counter(self.sources[node] if self.sources else "" for node in nodes)
 
     def _of(self, nodes: Sequence[int], parents: Sequence[int]) -> "Draft":
         """Some nodes with these parents, which are numbered as they are here."""

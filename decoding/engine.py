@@ -17,19 +17,19 @@ from decoding.batch import Batcher, Turn
 from decoding.budget import Budget
 from decoding.cache import BlockPool, BlockTable
 from decoding.cost import CostModel, Work
-from decoding.draft import Strategy, Verdict
+from decoding.draft import Draft, Strategy, Verdict
 from decoding.governor import Governor
 from decoding.options import Limits
 from decoding.recycling import CANDIDATES, Successors
-from decoding.report import StepReport
-from decoding.request import Output, Request
+from decoding.report import Drafting, StepReport
+from decoding.request import Explanation, Output, Request, SourceCounts
 from decoding.runner import BLOCK_SIZE, Runner
 from decoding.sampling import Row, choose
 from decoding.sequence import Sequence, check_token_ids, failing_alone
 from decoding.text import TextStream
 from decoding.verify import accepted_path
 
-_STEPS_BETWEEN_COSTS = 64
+_STEPS_BETWEEN_STATES = 64
 
 
 class Engine:
@@ -60,6 +60,7 @@ class Engine:
         self._successors = Successors(runner.vocabulary_size)
         self._tokenizer = tokenizer
         self._steps = count()
+        self._recycling_seconds = 0.0  # of the last step
 
     @property
     def context_length(self) -> int:
@@ -95,6 +96,7 @@ class Engine:
     def step(self) -> StepReport:
         """Compute one forward's worth of work and report what came of it."""
         started = perf_counter()
+        self._recycling_seconds = 0.0
         turns = self._batcher.decide()
         if turns and (logits := self._run(turns)) is not None:
             self._account(turns, logits)
@@ -155,6 +157,7 @@ class Engine:
 
     def _recycle(self, turns: list[Turn], rows: Tensor) -> None:
         """Note what verified rows found likely, for the sequences that draft from it."""
+        started = perf_counter()
         owners = [turn for turn in turns for _ in range(turn.num_choices)]
         wanted = [row for row, turn in enumerate(owners) if turn.seq.recycles]
         if wanted:
@@ -162,6 +165,7 @@ class Engine:
             logits = rows if len(wanted) == len(rows) else rows[wanted]
             candidates = self.runner.likeliest(logits, CANDIDATES)
             self._successors.update([tokens[row] for row in wanted], candidates)
+            self._recycling_seconds = perf_counter() - started
 
     def _choose(self, turns: list[Turn], rows: Tensor) -> list[list[int]]:
         """For each turn the token after its last committed one and after each draft node."""
@@ -206,7 +210,7 @@ class Engine:
             self._budget.learn(draft, path)
         if seq.request.logprobs is not None:
             seq.score(logits[rows[:kept]], self.eos)
-        _count(seq.output, tuple(seq.tokens[-kept:]), len(draft.tokens), len(accepted))
+        _count(seq, tuple(seq.tokens[-kept:]), draft, accepted)
         seq.tell(Verdict(seq.output.tokens, len(accepted), draft, tuple(chosen)))
         base = seq.computed
         seq.computed += len(accepted)
@@ -233,7 +237,7 @@ class Engine:
         return [seq.take_output() for seq in (*chose, *finished)]
 
     def _report(self, turns: list[Turn], outputs: list[Output], seconds: float) -> StepReport:
-        tells_cost = next(self._steps) % _STEPS_BETWEEN_COSTS == 0
+        tells_all = next(self._steps) % _STEPS_BETWEEN_STATES == 0
         return StepReport(
             outputs=outputs,
             running=len(self._batcher.running),
@@ -245,7 +249,17 @@ class Engine:
             prefix_queries=self._batcher.prefix_queries,
             prefix_hits=self._batcher.prefix_hits,
             preemptions=self._batcher.preemptions,
-            cost=self.cost.report() if self.cost and tells_cost else None,
+            draft_seconds=self._batcher.draft_seconds + self._recycling_seconds,
+            is_resting=not self._batcher.is_drafting and any(turn.seq.drafts for turn in turns),
+            decisions=self._batcher.decisions,
+            cost=self.cost.report() if self.cost and tells_all else None,
+            drafting=self._drafting() if tells_all else None,
+        )
+
+    def _drafting(self) -> Drafting:
+        return Drafting(
+            corrections=self._budget.corrections() if self._budget else {},
+            paces=self._governor.paces() if self._governor else [],
         )
 
 
@@ -263,8 +277,22 @@ def _choose_alone(turn: Turn, rows: Tensor, contexts: list[Row]) -> list[int]:
     return []
 
 
-def _count(output: Output, tokens: tuple[int, ...], drafted: int, accepted: int) -> None:
+def _count(seq: Sequence, tokens: tuple[int, ...], draft: Draft, accepted: list[int]) -> None:
+    output = seq.output
     output.tokens = tokens
     output.steps = 1
-    output.drafted = drafted
-    output.accepted = accepted
+    output.drafted = len(draft.tokens)
+    output.accepted = len(accepted)
+    kept = draft.by_source(accepted)
+    if seq.request.explains_drafts:
+        output.explanation = Explanation(
+            proposed=seq.proposed,
+            granted=len(draft.tokens),
+            accepted=len(accepted),
+            decision=seq.decision,
+        )
+    # What has no source of its own is the strategy's.
+    output.sources = {
+        source or seq.request.strategy: SourceCounts(1, drafted, kept[source])
+        for source, drafted in draft.by_source(range(len(draft.tokens))).items()
+    }

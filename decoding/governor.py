@@ -8,6 +8,8 @@ its own are cheap, and requests differ more than a few steps can tell.
 
 from collections import defaultdict
 
+from decoding.report import Pace
+
 _DECAY = 0.95  # of what was measured, with every step: about the last twenty count
 _STEPS_TO_JUDGE = 12
 _FIRST_PLAIN_STEPS = 3
@@ -34,7 +36,7 @@ class _Size:
     """What is known of batches of about one size."""
 
     def __init__(self) -> None:
-        self._drafting, self._plain = _Rate(), _Rate()
+        self.drafting, self.plain = _Rate(), _Rate()
         self._rest = _FIRST_PLAIN_STEPS  # plain steps to come
         self._next_rest = _SHORTEST_REST
         self._tried = 0  # drafting steps since the last rest
@@ -45,14 +47,16 @@ class _Size:
 
     def observe(self, *, drafting: bool, tokens: int, seconds: float) -> None:
         if not drafting:
-            self._plain.add(tokens, seconds)
+            self.plain.add(tokens, seconds)
             self._rest -= 1
             return
-        self._drafting.add(tokens, seconds)
+        if not self._tried:  # after a rest everything may be different
+            self.drafting = _Rate()
+        self.drafting.add(tokens, seconds)
         self._tried += 1
-        if self._tried >= _STEPS_TO_JUDGE and self._drafting.value < self._plain.value:
+        if self._tried >= _STEPS_TO_JUDGE and self.drafting.value < self.plain.value:
             self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
-            self._tried, self._drafting = 0, _Rate()
+            self._tried = 0
         elif self._tried >= _STEPS_BETWEEN_CHECKS:
             self._rest, self._next_rest = _FIRST_PLAIN_STEPS, _SHORTEST_REST
             self._tried = 0
@@ -67,6 +71,19 @@ class Governor:
     def allows(self, sequences: int) -> bool:
         """Whether a step of so many sequences should draft; one alone always may."""
         return sequences <= 1 or self._sizes[sequences.bit_length()].allows
+
+    def paces(self) -> list[Pace]:
+        """What was measured, by size of batch."""
+        return [
+            Pace(
+                least=1 << (bits - 1),
+                most=(1 << bits) - 1,
+                drafting=size.drafting.value,
+                plain=size.plain.value,
+                is_resting=not size.allows,
+            )
+            for bits, size in sorted(self._sizes.items())
+        ]
 
     def observe(self, sequences: int, *, drafting: bool, tokens: int, seconds: float) -> None:
         """Take note of a step in which so many sequences went on, and nobody read a prompt."""

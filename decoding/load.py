@@ -26,7 +26,7 @@ from decoding.governor import Governor
 from decoding.native.computation import NativeComputation
 from decoding.native.decoder import refuse_foreign
 from decoding.native.library import NoKernels, instructions, library
-from decoding.options import DTypeName, Format, LoadOptions
+from decoding.options import DTypeName, Format, Limits, LoadOptions
 from decoding.probe import probed_runner
 from decoding.report import EngineInfo
 from decoding.runner import BLOCK_SIZE, Runner
@@ -48,15 +48,20 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
         torch.set_num_threads(options.threads)
     runner, facts = _runner(directory, options)
     found = exactness.check(runner) if options.self_check else exactness.UNCHECKED
-    engine = Engine(
+    engine = new_engine(runner, directory, options.limits)
+    return engine, _info(engine, {"model": name, **facts}, found, perf_counter() - started)
+
+
+def new_engine(runner: Runner, directory: Path, limits: Limits) -> Engine:
+    """An engine that has everything yet to learn: what forwards cost, what drafts are worth."""
+    return Engine(
         runner,
         tokenizer=_tokenizer(directory),
         eos=_eos(directory),
-        limits=options.limits,
+        limits=limits,
         cost=cost.measure(runner),
         governor=Governor(),
     )
-    return engine, _info(engine, {"model": name, **facts}, found, perf_counter() - started)
 
 
 def load_model(directory: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:

@@ -10,6 +10,7 @@ _POSITION_BITS = 24
 _MOST_TOKENS = 1 << _POSITION_BITS
 _HASH_BITS = 38  # beside the position, and one bit free, in a signed integer of 64
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2⁶⁴ divided by the golden ratio, as Knuth hashes
+_WORD = (1 << 64) - 1
 
 Integers = NDArray[np.int64]
 
@@ -49,8 +50,10 @@ class NgramIndex:
         return found
 
     def _ends(self, ngram: Sequence[int]) -> Integers:
-        keys = _hashed(np.array([ngram], np.int64)) + np.array([0, 1])
-        first, last = self._entries.searchsorted(keys << _POSITION_BITS)
+        key = _hash_of(ngram)
+        first, last = self._entries.searchsorted(
+            [key << _POSITION_BITS, (key + 1) << _POSITION_BITS]
+        )
         return self._entries[first:last] & (_MOST_TOKENS - 1)
 
 
@@ -67,6 +70,14 @@ class GrowingNgramIndex:
     def find(self, ngram: Sequence[int], most: int) -> list[int]:
         """The positions right behind the last ``most`` occurrences."""
         return self._ends.get(tuple(ngram), [])[-most:]
+
+
+def _hash_of(ngram: Sequence[int]) -> int:
+    """The same of one n-gram, without arrays: it is looked up at every token."""
+    value = 0
+    for token in ngram:
+        value = ((value ^ token) * int(_MULTIPLIER)) & _WORD
+    return value >> (64 - _HASH_BITS)
 
 
 def _hashed(ngrams: Integers) -> Integers:

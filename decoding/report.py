@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from decoding.request import Output
+from decoding.request import Decision, Output
 
 
 class Cost(Struct, frozen=True, kw_only=True):
@@ -42,6 +42,27 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     cost: Cost | None  # None: not measured
 
 
+class Pace(Struct, frozen=True, kw_only=True):
+    """Tokens a second of whole steps, lately, in batches of about one size."""
+
+    least: int  # sequences
+    most: int
+    drafting: float  # 0: not measured
+    plain: float
+    is_resting: bool
+
+
+class Drafting(Struct, frozen=True, kw_only=True):
+    """What the engine has learned about drafts.
+
+    ``corrections`` say for each source how many guesses were accepted for each that was expected
+    to be.
+    """
+
+    corrections: dict[str, float]
+    paces: list[Pace]
+
+
 class StepReport(Struct, kw_only=True):
     """What one step did, and where the engine stands after it. Counts are of this step alone."""
 
@@ -55,4 +76,9 @@ class StepReport(Struct, kw_only=True):
     prefix_queries: int = 0  # prompt tokens looked up in the prefix cache
     prefix_hits: int = 0
     preemptions: int = 0
-    cost: Cost | None = None  # what forwards cost by now; not in every report
+    draft_seconds: float = 0.0  # of ``seconds``: guessing, and choosing what is verified
+    is_resting: bool = False  # strategies were there, but drafting did not pay lately
+    decisions: list[Decision] = []
+    # What forwards cost and drafts are worth by now; not in every report.
+    cost: Cost | None = None
+    drafting: Drafting | None = None

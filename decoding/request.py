@@ -56,6 +56,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``logprobs`` is how many alternatives to report beside each chosen token (None: no
     log-probabilities at all); ``prompt_logprobs`` asks the same for the tokens of the prompt.
     ``references`` are for strategies that copy; no answer depends on them.
+    ``explains_drafts`` asks for an ``Explanation`` of every step.
     ``cache_salt`` names the tenant: cache blocks are shared only between requests of equal salt.
     """
 
@@ -69,6 +70,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     strategy: str = "autoregressive"
     options: dict[str, OptionValue] = {}
     references: tuple[Reference, ...] = ()
+    explains_drafts: bool = False
     cache_salt: str = ""
 
 
@@ -81,6 +83,42 @@ class TokenLogprob(Struct, frozen=True):
     token: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+
+
+class SourceCounts(Struct):
+    """What guesses from one source came to."""
+
+    drafts: int = 0  # forwards that verified guesses from it
+    drafted: int = 0  # draft nodes verified
+    accepted: int = 0  # of them kept
+
+    def add(self, other: "SourceCounts") -> None:
+        """Take over what came later."""
+        self.drafts += other.drafts
+        self.drafted += other.drafted
+        self.accepted += other.accepted
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """What the draft budget decided for sequences it weighed together, and on what grounds."""
+
+    sequences: int
+    context_tokens: int  # of all of them
+    proposed: int  # draft nodes, by their strategies
+    granted: int  # of them to be verified
+    expected_tokens: float  # of the forward, one a sequence included
+    plain_seconds: float  # predicted for the forward without drafts
+    seconds: float  # predicted with what was granted
+    least_chance: float  # what a node needs for being proposed next time
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """How much a sequence drafted in a step, and why: of requests that ask for it."""
+
+    proposed: int
+    granted: int
+    accepted: int
+    decision: Decision | None  # None: drafting rested, or there is no price list
 
 
 class Output(Struct, kw_only=True):
@@ -99,6 +137,8 @@ class Output(Struct, kw_only=True):
     steps: int = 0  # forward passes that produced at least one of ``tokens``: 0 or 1
     drafted: int = 0  # draft nodes verified
     accepted: int = 0  # draft nodes whose token was kept
+    sources: dict[str, SourceCounts] = {}  # the same by where the guesses are from
+    explanation: Explanation | None = None
     cached_tokens: int | None = None  # once: prompt tokens found in the prefix cache
     queue_seconds: float | None = None  # once: from arrival to the first computed token
     finish_reason: FinishReason | None = None

@@ -10,7 +10,7 @@ from torch import Tensor
 from decoding.cache import BlockTable
 from decoding.draft import NO_DRAFT, Draft, Strategy, Verdict
 from decoding.recycling import Successors
-from decoding.request import FinishReason, Output, Request, TokenLogprob
+from decoding.request import Decision, FinishReason, Output, Request, TokenLogprob
 from decoding.sampling import Row, choice_seed, log_probabilities
 from decoding.text import TextStream
 from decoding.tree import LEAST_CHANCE
@@ -46,6 +46,7 @@ class Sequence:
         self.successors = successors or Successors(vocabulary_size)
         self.recycles = False  # whether its rows are to bring the successors up to date
         self.least_chance = LEAST_CHANCE  # of a guess, for it to be worth proposing now
+        self.decision: Decision | None = None  # the budget's, about its draft
         self._seed = choice_seed(request.sampling.seed, index)
         self._text = text
         self._strategy: Strategy | None = None
@@ -109,6 +110,11 @@ class Sequence:
     def drafts(self) -> bool:
         """Whether it has a strategy that has not given up."""
         return self._strategy is not None
+
+    @property
+    def proposed(self) -> int:
+        """Nodes of the draft that is asked for and not verified yet."""
+        return len(self._draft.tokens) if self._draft else 0
 
     def _next_draft(self) -> Draft:
         if self._strategy is None:

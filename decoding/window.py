@@ -117,7 +117,7 @@ class PoolGuesser:
         depth, continuations = state
         for token in dict.fromkeys(each[depth] for each in continuations):
             prior = _PRIORS[min(depth, len(_PRIORS) - 1)]
-            yield Guess(token, self._confidence.chance(depth, prior), "window")
+            yield Guess(token, self._confidence.chance(depth, prior), "pool")
 
     def follow(self, state: _State, token: int) -> _State | None:
         """Those that go on with this token."""

@@ -6,13 +6,16 @@ from functools import partial
 
 from msgspec import UNSET
 
-from decoding.request import Output, TokenLogprob
+from decoding.request import Decision, Explanation, Output, SourceCounts, TokenLogprob
 from server.bodies import (
     Answer,
+    Batch,
+    BudgetStep,
     ChunkChoice,
     CompletionTokensDetails,
     Decoding,
     PromptTokensDetails,
+    SourceUse,
     Usage,
 )
 from server.endpoints import ChatWriter, CompletionWriter, Writer
@@ -165,6 +168,32 @@ def decoding(job: Job) -> Decoding:
         steps_saved=tally.steps_saved,
         drafted_tokens=tally.drafted,
         accepted_tokens=tally.accepted,
+        sources={name: _use(counts) for name, counts in tally.sources.items()},
         time_to_first_token_ms=None if seconds is None else round(seconds * 1000, 3),
         tokens_per_second=None if speed is None else round(speed, 2),
+        figures=job.choice.figures(tally.sources) or UNSET,
+        budget=list(map(_budget_step, tally.explanations)) if job.explains_drafts else UNSET,
+    )
+
+
+def _use(counts: SourceCounts) -> SourceUse:
+    return SourceUse(counts.drafts, counts.drafted, counts.accepted)
+
+
+def _budget_step(entry: tuple[int, Explanation]) -> BudgetStep:
+    choice, said = entry
+    batch = _batch(said.decision) if said.decision else None
+    return BudgetStep(choice, said.proposed, said.granted, said.accepted, batch)
+
+
+def _batch(decision: Decision) -> Batch:
+    return Batch(
+        sequences=decision.sequences,
+        context_tokens=decision.context_tokens,
+        proposed=decision.proposed,
+        granted=decision.granted,
+        expected_tokens=round(decision.expected_tokens, 2),
+        plain_forward_ms=round(decision.plain_seconds * 1000, 3),
+        forward_ms=round(decision.seconds * 1000, 3),
+        least_chance=round(decision.least_chance, 3),
     )

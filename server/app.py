@@ -1,7 +1,7 @@
 """Builds the HTTP app from its collaborators. Reads no settings and keeps no global state."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Lifespan
 
-from decoding.request import OptionValue
 from server.disconnect import ClientGone
 from server.engine_client import EngineClient
 from server.errors import ApiError, http_error
@@ -20,6 +19,7 @@ from server.limits import Limits
 from server.metrics import Metrics, stride_version
 from server.middleware import Authentication, RequestContext
 from server.routes import CHAT_PATH, COMPLETIONS_PATH, router
+from server.scheduler import DEFAULT_POLICY, Policy
 from server.services import Services
 from server.tokenizer import Tokenizer
 
@@ -37,7 +37,7 @@ def create_app(
     model_names: Sequence[str],
     metrics: Metrics,
     history: History | None = None,
-    strategy_options: Mapping[str, Mapping[str, OptionValue]] | None = None,
+    policy: Policy = DEFAULT_POLICY,
     api_keys: Sequence[str] = (),
     limits: Limits | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
@@ -59,7 +59,7 @@ def create_app(
         tokenizer=Tokenizer(tokenizer),
         metrics=metrics,
         history=history or History(0),
-        strategy_options=strategy_options or {},
+        policy=policy,
         model_names=tuple(model_names),
         limits=limits or Limits(),
         version=stride_version(),

@@ -35,8 +35,42 @@ class Usage(Struct):
     completion_tokens_details: CompletionTokensDetails
 
 
+class SourceUse(Struct):
+    """What guesses from one source came to."""
+
+    steps: int
+    drafted_tokens: int
+    accepted_tokens: int
+
+
+class Batch(Struct):
+    """The sequences that the draft budget decided about together, and its grounds."""
+
+    sequences: int
+    context_tokens: int
+    proposed: int
+    granted: int
+    expected_tokens: float
+    plain_forward_ms: float
+    forward_ms: float
+    least_chance: float
+
+
+class BudgetStep(Struct):
+    """What became of one choice's draft in one step; no batch: drafting rested."""
+
+    choice: int
+    proposed: int
+    granted: int
+    accepted: int
+    batch: Batch | None
+
+
 class Decoding(Struct):
-    """How the answer was decoded."""
+    """How the answer was decoded.
+
+    ``figures`` are a strategy's own, ``budget`` is there for requests that ask for it.
+    """
 
     strategy: str
     reason: str
@@ -47,8 +81,11 @@ class Decoding(Struct):
     steps_saved: int
     drafted_tokens: int
     accepted_tokens: int
+    sources: dict[str, SourceUse]
     time_to_first_token_ms: float | None
     tokens_per_second: float | None
+    figures: dict[str, float] | UnsetType = UNSET
+    budget: list[BudgetStep] | UnsetType = UNSET
 
 
 class TopLogprob(Struct):

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator
 from typing import NamedTuple, Protocol
 
-from decoding.report import EngineInfo
+from decoding.report import Drafting, EngineInfo
 from decoding.request import Output, Request
 
 
@@ -33,6 +33,10 @@ class EngineClient(Protocol):
     @property
     def load(self) -> Load:
         """How busy the engine was after its last step."""
+
+    @property
+    def drafting(self) -> Drafting | None:
+        """What the engine has learned about drafts; None until it says."""
 
     def generate(self, request: Request) -> AsyncGenerator[Output]:
         """Yield what every step adds to any choice, until all choices have a finish reason.

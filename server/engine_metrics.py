@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from decoding import strategies
-from decoding.report import Cost
+from decoding.report import Cost, Drafting
 from server.engine_client import EngineClient
 
 
@@ -34,6 +34,8 @@ class EngineCollector(Collector):
         yield self._build()
         if engine is not None and engine.cost is not None:
             yield from _cost(engine.cost)
+        if (drafting := self._engine.drafting) is not None:
+            yield from _drafting(drafting)
 
     def _build(self) -> Metric:
         labels = {
@@ -70,6 +72,31 @@ def _cost(cost: Cost) -> Iterator[Metric]:
             "Median relative error of the last predictions of a forward's time",
             cost.median_error,
         )
+
+
+def _drafting(drafting: Drafting) -> Iterator[Metric]:
+    corrections = GaugeMetricFamily(
+        "stride_draft_estimate_correction_ratio",
+        "Guesses accepted, for each that its source expected to be",
+        labels=["source"],
+    )
+    for source, ratio in drafting.corrections.items():
+        corrections.add_metric([source], ratio)
+    yield corrections
+    pace = GaugeMetricFamily(
+        "stride_decode_pace_tokens_per_second",
+        "Tokens a second of whole steps with and without drafts, by size of batch",
+        labels=["batch", "drafting"],
+    )
+    resting = GaugeMetricFamily(
+        "stride_drafting_rests", "Whether drafting rests in batches of this size", labels=["batch"]
+    )
+    for each in drafting.paces:
+        batch = f"{each.least}-{each.most}"
+        pace.add_metric([batch, "yes"], each.drafting)
+        pace.add_metric([batch, "no"], each.plain)
+        resting.add_metric([batch], float(each.is_resting))
+    yield from (pace, resting)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from msgspec.structs import replace
 
 from decoding.report import EngineInfo
-from decoding.request import OptionValue, Request, Sampling, Stopping
+from decoding.request import Request, Sampling, Stopping
 from server.chat import chat_tokens
 from server.errors import context_exceeded, invalid, not_ready, unknown_model
 from server.history import Outcome, Recall
@@ -23,7 +23,7 @@ from server.prompts import (
     split_prompts,
 )
 from server.references import past_answers, prediction_in, read_references
-from server.scheduler import Choice, Known, check, choose, wants_history
+from server.scheduler import Choice, Known, check, choose, explains_drafts, wants_history
 from server.schemas import ChatBody, CompletionBody, Generation
 from server.services import Services
 from server.tally import Tally
@@ -53,6 +53,11 @@ class Job:
     def n(self) -> int:
         """Choices a prompt."""
         return self.requests[0].n
+
+    @property
+    def explains_drafts(self) -> bool:
+        """Whether the answer is to say how much was drafted in every step, and why."""
+        return self.requests[0].explains_drafts
 
     @property
     def num_choices(self) -> int:
@@ -202,7 +207,7 @@ async def _job(
     tenant = caller.salt(body.cache_salt)
     recalls = [await _recall(services, body, tenant, prompt) for prompt in prompts]
     known = _known(body, prompts, recalls)
-    choice = choose(body.decoding, known, services.engine.load)
+    choice = choose(body.decoding, known, services.engine.load, services.policy)
     references = await read_references(
         services.tokenizer,
         body.predicted_text,
@@ -220,8 +225,9 @@ async def _job(
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
         strategy=choice.strategy,
-        options=_options(services, choice),
+        options=choice.options,
         references=references,
+        explains_drafts=explains_drafts(body.decoding),
         cache_salt=tenant,
     )
     return Job(
@@ -268,11 +274,6 @@ def _known(body: Generation, prompts: Sequence[Prompt], recalls: Sequence[Recall
         has_prediction=bool(body.predicted_text),
         history=min((recall.outcome for recall in recalls), key=get_args(Outcome).index),
     )
-
-
-def _options(services: Services, choice: Choice) -> dict[str, OptionValue]:
-    """What the request asks for, over what the settings say."""
-    return {**services.strategy_options.get(choice.strategy, {}), **choice.options}
 
 
 def _sampling(body: Generation) -> Sampling:

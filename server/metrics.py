@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar, cast, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from decoding import strategies
 from decoding.report import StepReport
-from decoding.request import Output
+from decoding.request import Decision, Output
 from server.engine_client import EngineClient
 from server.engine_metrics import EngineCollector
 from server.errors import RejectionReason
@@ -56,6 +56,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._define_requests()
         self._define_tokens()
+        self._define_budget()
         self._define_engine()
         self._start_at_zero(strategies.names())
         self._aliases = VllmAliases(self.registry, model)
@@ -109,6 +110,11 @@ class Metrics:
             self._of(self._queue_time, strategy).observe(output.queue_seconds)
 
     def _observe_draft(self, strategy: str, output: Output) -> None:
+        for source, counts in output.sources.items():
+            labels = (self._model, strategy, source)
+            self._source_drafts.labels(*labels).inc(counts.drafts)
+            self._source_drafted.labels(*labels).inc(counts.drafted)
+            self._source_accepted.labels(*labels).inc(counts.accepted)
         self._of(self._drafts, strategy).inc()
         self._of(self._drafted, strategy).inc(output.drafted)
         self._of(self._accepted, strategy).inc(output.accepted)
@@ -141,9 +147,21 @@ class Metrics:
         if report.sequences:
             self._batch_size.observe(report.sequences)
             self._step_duration.observe(report.seconds)
+            self._draft_time.inc(report.draft_seconds)
+            self._verify_time.inc(report.seconds - report.draft_seconds)
+        if report.is_resting:
+            self._resting_steps.inc()
+        for decision in report.decisions:
+            self._observe_decision(decision)
         self._prefix_queries.inc(report.prefix_queries)
         self._prefix_hits.inc(report.prefix_hits)
         self._preemptions.inc(report.preemptions)
+
+    def _observe_decision(self, decision: Decision) -> None:
+        self._proposed.inc(decision.proposed)
+        self._granted.inc(decision.granted)
+        self._expected.inc(decision.expected_tokens)
+        self._least_chance.set(decision.least_chance)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         counter = Counter(f"stride_{name}", text, labels, registry=self.registry)
@@ -207,8 +225,44 @@ class Metrics:
         self._drafted = by_strategy("draft_tokens_total", "Tokens drafted")
         self._accepted = by_strategy("accepted_tokens_total", "Tokens drafted and kept")
         self._steps_saved = by_strategy("steps_saved_total", "Forward passes not needed")
+        by_source = (*_BY_STRATEGY, "source")
+        self._source_drafts = self._counter(
+            "source_drafts_total", "Steps of a choice with guesses from this source", by_source
+        )
+        self._source_drafted = self._counter(
+            "source_draft_tokens_total", "Tokens drafted from this source", by_source
+        )
+        self._source_accepted = self._counter(
+            "source_accepted_tokens_total", "Tokens from this source drafted and kept", by_source
+        )
         self._step_tokens = self._histogram(
             "accepted_tokens_per_step", "Tokens that one step added to a choice", STEP_TOKEN_BUCKETS
+        )
+
+    def _define_budget(self) -> None:
+        self._proposed = self._counter(
+            "draft_budget_proposed_tokens_total", "Tokens that strategies would have drafted"
+        )
+        self._granted = self._counter(
+            "draft_budget_granted_tokens_total", "Tokens of them worth their price"
+        )
+        self._expected = self._counter(
+            "draft_budget_expected_tokens_total",
+            "Tokens expected of the forwards the budget decided about",
+        )
+        self._least_chance = Gauge(
+            "stride_draft_budget_least_chance",
+            "Chance of being accepted that a token needs for being drafted now",
+            registry=self.registry,
+        )
+        self._resting_steps = self._counter(
+            "draft_resting_steps_total", "Engine steps in which drafting rested: it did not pay"
+        )
+        self._draft_time = self._counter(
+            "draft_time_seconds_total", "Time of engine steps spent on guessing"
+        )
+        self._verify_time = self._counter(
+            "verify_time_seconds_total", "Time of engine steps spent on anything else"
         )
 
     def _define_engine(self) -> None:

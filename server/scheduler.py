@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from decoding import strategies
-from decoding.request import OptionValue
+from decoding.request import OptionValue, SourceCounts
 from decoding.strategies import OptionError
 from server.engine_client import Load
 from server.errors import invalid, shorten
 from server.history import Outcome
 
 AUTO = "auto"
+BUDGET = "budget"  # the field of `decoding` that asks for the draft budget's decisions
 
 
 class Choice(NamedTuple):
@@ -25,6 +27,23 @@ class Choice(NamedTuple):
     def lossless(self) -> bool:
         """Whether the answer is the one plain decoding gives."""
         return strategies.is_lossless(self.strategy)
+
+    def figures(self, sources: Mapping[str, SourceCounts]) -> dict[str, float]:
+        """What the strategy reports of itself, from what became of its drafts."""
+        return strategies.figures(self.strategy, self.options, sources)
+
+
+class Policy(NamedTuple):
+    """What the operator decided: defaults of options, by strategy, and what the model is.
+
+    ``consistency_trained`` says that it was trained to correct whole blocks of guesses.
+    """
+
+    options: Mapping[str, Mapping[str, OptionValue]] = MappingProxyType({})
+    consistency_trained: bool = False
+
+
+DEFAULT_POLICY = Policy()
 
 
 class Known(NamedTuple):
@@ -47,6 +66,8 @@ def check(decoding: Mapping[str, OptionValue]) -> None:
     Raises:
         ApiError: the strategy or one of its options does not exist, or has a wrong value.
     """
+    if not isinstance(decoding.get(BUDGET, False), bool):
+        raise invalid(f"'{BUDGET}' must be true or false", f"decoding.{BUDGET}")
     strategy, options = _split(decoding)
     if strategy == AUTO:
         if options:
@@ -61,22 +82,32 @@ def check(decoding: Mapping[str, OptionValue]) -> None:
         _check_options(strategy, options)
 
 
-def choose(decoding: Mapping[str, OptionValue], known: Known, load: Load) -> Choice:
+def choose(
+    decoding: Mapping[str, OptionValue],
+    known: Known,
+    load: Load,
+    policy: Policy = DEFAULT_POLICY,
+) -> Choice:
     """Choose for a request with this checked ``decoding`` field (empty when it has none)."""
     strategy, options = _split(decoding)
-    if strategy != AUTO:
-        return Choice(strategy, options, "the request asked for it")
-    strategy, reason = _automatic(known)
-    return Choice(strategy, {}, reason)
+    reason = "the request asked for it"
+    if strategy == AUTO:
+        strategy, reason = _repeating(known) or _open(policy)
+    return Choice(strategy, {**policy.options.get(strategy, {}), **options}, reason)
 
 
 def wants_history(decoding: Mapping[str, OptionValue]) -> bool:
     """Whether past answers could be of use for a request."""
-    return _split(decoding)[0] in (AUTO, "reference")
+    return _split(decoding)[0] in (AUTO, "reference", "lookahead")
+
+
+def explains_drafts(decoding: Mapping[str, OptionValue]) -> bool:
+    """Whether a request asks for the draft budget's decisions."""
+    return bool(decoding.get(BUDGET, False))
 
 
 def _split(decoding: Mapping[str, OptionValue]) -> tuple[str, dict[str, OptionValue]]:
-    options = dict(decoding)
+    options = {name: value for name, value in decoding.items() if name != BUDGET}
     return str(options.pop("strategy", AUTO)), options
 
 
@@ -87,7 +118,8 @@ def _check_options(strategy: str, options: Mapping[str, OptionValue]) -> None:
         raise invalid(shorten(str(error)), f"decoding.{shorten(error.field)}") from error
 
 
-def _automatic(known: Known) -> tuple[str, str]:
+def _repeating(known: Known) -> tuple[str, str] | None:
+    """What to do where the answer will repeat something, and why it should."""
     if known.has_prediction:
         return "reference", "the request predicts the answer"
     if known.has_documents:
@@ -98,7 +130,14 @@ def _automatic(known: Known) -> tuple[str, str]:
         return "reference", "a similar prompt was answered before"
     if asked := repeats_the_prompt(known):
         return "reference", f"the prompt asks to {asked} text that it holds"
-    return "autoregressive", "nothing is known that the answer would repeat"
+    return None
+
+
+def _open(policy: Policy) -> tuple[str, str]:
+    """What to do where nothing is known that the answer would repeat."""
+    if policy.consistency_trained:
+        return "jacobi", "the model is trained for it"
+    return "lookahead", "nothing is known that the answer would repeat"
 
 
 # --- does the answer repeat the prompt? ---

@@ -23,6 +23,7 @@ from server.app import create_app
 from server.frames import LoadModel
 from server.history import History
 from server.metrics import Metrics
+from server.scheduler import Policy
 from server.settings import Settings
 from server.summary import summary
 from server.worker import EngineFailed, Worker
@@ -107,7 +108,7 @@ class _Service:
             model_names=list(filter(None, [settings.served_model_name, model.name])),
             metrics=metrics,
             history=self._history,
-            strategy_options=settings.options_of_strategies(),
+            policy=Policy(settings.options_of_strategies(), settings.consistency_trained),
             api_keys=settings.accepted_keys(),
             limits=limits.Limits(n=settings.max_choices, body_bytes=settings.max_body_bytes),
             lifespan=self._lifespan,

@@ -1,13 +1,12 @@
 """What the routes work with, passed in by whoever builds the app."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from decoding.request import OptionValue
 from server.engine_client import EngineClient
 from server.history import History
 from server.limits import Limits
 from server.metrics import Metrics
+from server.scheduler import Policy
 from server.tokenizer import Tokenizer
 
 
@@ -19,7 +18,7 @@ class Services:
     tokenizer: Tokenizer
     metrics: Metrics
     history: History
-    strategy_options: Mapping[str, Mapping[str, OptionValue]]  # defaults, by strategy
+    policy: Policy
     model_names: tuple[str, ...]
     limits: Limits
     version: str

@@ -89,6 +89,11 @@ class Settings(BaseModel):
         group=MODEL,
         ge=0,
     )
+    consistency_trained: bool = setting(
+        False,
+        "The model was trained to correct blocks of guesses (CLLM): auto decodes by jacobi.",
+        group=MODEL,
+    )
     cache_dir: UserPath = setting(
         default_cache_dir,
         "Where converted models and compiled kernels are kept.",

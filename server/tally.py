@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from decoding.copying import Agreement
-from decoding.request import FinishReason, Output
+from decoding.request import Explanation, FinishReason, Output, SourceCounts
+
+MOST_EXPLANATIONS = 1024  # of steps, in one answer
 
 
 @dataclass
@@ -46,6 +48,8 @@ class Tally:
     steps: int = 0
     drafted: int = 0
     accepted: int = 0
+    sources: dict[str, SourceCounts] = field(default_factory=dict)
+    explanations: list[tuple[int, Explanation]] = field(default_factory=list)  # with the choice
     choices: dict[int, ChoiceTally] = field(default_factory=dict)
 
     @property
@@ -100,7 +104,14 @@ class Tally:
         self.steps += output.steps
         self.drafted += output.drafted
         self.accepted += output.accepted
+        self._add_drafts(index, output)
         return self._advance(choice, output.tokens, now)
+
+    def _add_drafts(self, index: int, output: Output) -> None:
+        for source, counts in output.sources.items():
+            self.sources.setdefault(source, SourceCounts()).add(counts)
+        if output.explanation is not None and len(self.explanations) < MOST_EXPLANATIONS:
+            self.explanations.append((index, output.explanation))
 
     def _choice(self, index: int) -> ChoiceTally:
         if index not in self.choices:

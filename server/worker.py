@@ -15,7 +15,7 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from decoding.report import EngineInfo, StepReport
+from decoding.report import Drafting, EngineInfo, StepReport
 from decoding.request import Output, Request
 from server.engine_client import EngineDied, Load
 from server.frames import (
@@ -54,6 +54,7 @@ class Worker:
         self._on_step = on_step
         self._info: EngineInfo | None = None
         self._load = Load()
+        self._drafting: Drafting | None = None
         self._streams: dict[str, asyncio.Queue[Output | None]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -73,6 +74,11 @@ class Worker:
     def load(self) -> Load:
         """How busy the engine was after its last step."""
         return self._load
+
+    @property
+    def drafting(self) -> Drafting | None:
+        """What the engine has learned about drafts, as it last said."""
+        return self._drafting
 
     @property
     def ready(self) -> bool:
@@ -192,6 +198,7 @@ class Worker:
 
     def _stepped(self, report: StepReport) -> None:
         self._last_step = self._now()
+        self._drafting = report.drafting or self._drafting
         self._load = Load(report.running, report.waiting, report.cache_usage)
         if self._info is not None and report.cost is not None:
             self._info = replace(self._info, cost=report.cost)

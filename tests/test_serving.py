@@ -136,7 +136,7 @@ def test_a_question_is_answered_to_its_end(client: OpenAI) -> None:
 def test_an_answer_says_how_it_was_decoded(client: OpenAI) -> None:
     answer = create(client, chat(FRANCE))
     how = answer.decoding
-    assert how["strategy"] == "autoregressive"
+    assert how["strategy"] == "lookahead"
     assert how["lossless"] is True
     assert how["model_steps"] == answer.usage.completion_tokens
     assert how["steps_saved"] == how["drafted_tokens"] == how["accepted_tokens"] == 0
@@ -149,7 +149,7 @@ def test_headers_say_which_request_and_which_strategy(http: httpx.Client, stream
     ask = chat(FRANCE, max_tokens=2)
     headers = http.post(ask.path, json={**ask.body, "stream": streamed}).headers
     assert headers["x-request-id"]
-    assert headers["x-stride-strategy"] == "autoregressive"
+    assert headers["x-stride-strategy"] == "lookahead"
     assert headers["x-stride-reason"]
     kind = "text/event-stream" if streamed else "application/json"
     assert headers["content-type"].startswith(kind)
@@ -182,7 +182,7 @@ def test_chunks_are_well_formed(http: httpx.Client) -> None:
     *telling, last = chunks
     assert last["choices"] == []
     assert last["usage"]["completion_tokens"] > 0
-    assert last["decoding"]["strategy"] == "autoregressive"
+    assert last["decoding"]["strategy"] == "lookahead"
     assert all(chunk["usage"] is None for chunk in telling)
     choices = [choice for chunk in telling for choice in chunk["choices"]]
     assert [c["delta"].get("role") for c in choices] == ["assistant"] + [None] * (len(choices) - 1)

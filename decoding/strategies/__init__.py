@@ -1,7 +1,8 @@
 """One file a strategy: a module here with a function ``decode(seq, *, …options) -> Strategy``.
 
 Its name is the module's, its options, their types and limits are the keyword-only parameters, and
-``LOSSLESS`` says whether its answers are those of plain decoding.
+``LOSSLESS`` says whether its answers are those of plain decoding. With a function
+``figures(sources, *, …options)`` it adds figures of its own to the report of an answer.
 """
 
 import inspect
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from decoding.draft import Strategy
-from decoding.request import OptionValue
+from decoding.request import OptionValue, SourceCounts
 
 if TYPE_CHECKING:
     from decoding.sequence import Sequence
@@ -57,6 +58,14 @@ def check(name: str, given: Mapping[str, OptionValue]) -> None:
     known = _options_of(name)
     for option, value in given.items():
         _converted(name, known, option, value, strict=True)
+
+
+def figures(
+    name: str, given: Mapping[str, OptionValue], sources: Mapping[str, SourceCounts]
+) -> dict[str, float]:
+    """What a strategy has to say of an answer, from what became of its drafts; often nothing."""
+    of: Callable[..., dict[str, float]] | None = getattr(_module(name), "figures", None)
+    return of(sources, **given) if of else {}
 
 
 def parse(written: str) -> tuple[str, str, OptionValue]:

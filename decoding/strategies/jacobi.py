@@ -1,5 +1,6 @@
 """Jacobi: guess a block of tokens at once and let the model correct all of it in every forward."""
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Tokens
 from random import Random
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +9,7 @@ from msgspec import Meta
 
 from decoding.confidence import Confidence
 from decoding.draft import Draft, Strategy, Verdict
+from decoding.request import SourceCounts
 from decoding.trial import Trial
 
 if TYPE_CHECKING:
@@ -34,6 +36,24 @@ def decode(
     where correcting does not pay it rests: plain models gain little from it.
     """
     yield from _shrinking(seq, block) if shrinking else _sliding(seq, block)
+
+
+def figures(
+    sources: Mapping[str, SourceCounts], *, block: int = 16, shrinking: bool = False
+) -> dict[str, float]:
+    """The papers' measures, counted over the forwards that corrected guesses.
+
+    ``iterations_per_block`` is how many of them it took to say as many tokens as a block has.
+    """
+    counts = sources.get("jacobi", SourceCounts())
+    if not counts.drafts:
+        return {}
+    tokens_per_iteration = 1 + counts.accepted / counts.drafts
+    return {
+        "iterations": counts.drafts,
+        "tokens_per_iteration": round(tokens_per_iteration, 3),
+        "iterations_per_block": round(block / tokens_per_iteration, 2),
+    }
 
 
 def _shrinking(seq: "Sequence", size: int) -> Strategy:
@@ -76,7 +96,7 @@ class _Block:
             chance *= self._confidence.chance(age, _PRIORS[age])
             chances.append(max(chance, self._trial.worth))
         chain = Draft.chain([token for token, _ in self._guesses])
-        return Draft(chain.tokens, chain.parents, tuple(chances), ("jacobi",) * self._size)
+        return Draft(chain.tokens, chain.parents, tuple(chances))
 
     def learn(self, verdict: Verdict) -> None:
         """Take over the model's corrections, and open positions for what was emitted."""

@@ -69,10 +69,12 @@ class _Lookahead:
     def published(self) -> Draft:
         """All guesses as chains, then the window, whatever they cost."""
         tokens, parents = self._window.tree()
+        size = len(tokens)
         for continuation in self._pool.of(self._last):
             parents += [-1, *range(len(tokens), len(tokens) + len(continuation) - 1)]
             tokens += continuation
-        return Draft(tuple(tokens), tuple(parents))
+        sources = ("",) * size + ("pool",) * (len(tokens) - size)
+        return Draft(tuple(tokens), tuple(parents), sources=sources)
 
     def beside(self, draft: Draft) -> Draft:
         """The draft with the window behind it, unless that did not pay lately."""
@@ -123,5 +125,5 @@ class _Lookahead:
         sources = verdict.verified.sources
         path = accepted_path(verdict.verified, verdict.choices)
         if sources:
-            won = sum(sources[node] == "window" for node in path)
-            self._trial.took(spent=sum(source == "" for source in sources), won=won)
+            won = sum(sources[node] in ("", "pool") for node in path)
+            self._trial.took(spent=sources.count(""), won=won)

@@ -12,7 +12,7 @@ from trees import drafts
 from decoding.budget import Budget, Wish
 from decoding.cost import ROWS, CostModel
 from decoding.draft import Draft
-from decoding.request import Reference
+from decoding.request import Decision, Reference
 
 # Seconds with as many rows as the cost model tells apart
 FREE = [1.0 for _ in ROWS]
@@ -35,8 +35,14 @@ def sizes(found: Sequence[Draft]) -> list[int]:
     return [len(draft.tokens) for draft in found]
 
 
+def granted(weighing: Budget, *wished: Draft, context: int = 100, most: int = 512) -> list[int]:
+    drafts, decision = weighing.share([Wish(draft, context) for draft in wished], most)
+    assert decision.granted == sum(sizes(drafts))
+    return sizes(drafts)
+
+
 def shared(by_rows: Sequence[float], *wished: Draft, most: int = 512) -> list[int]:
-    return sizes(budget(by_rows).share([Wish(draft, 100) for draft in wished], most))
+    return granted(budget(by_rows), *wished, most=most)
 
 
 def test_what_costs_nothing_is_drafted_however_unlikely() -> None:
@@ -73,8 +79,8 @@ def test_a_full_batch_drafts_nothing() -> None:
 def test_long_contexts_make_a_row_dearer() -> None:
     by_pair = budget(FREE, per_pair=1e-3)
     short, long = chain(0.5, 0.5), chain(0.5, 0.5)
-    assert sizes(by_pair.share([Wish(short, 10)], 512)) == [2]
-    assert sizes(by_pair.share([Wish(long, 5000)], 512)) == [0]
+    assert granted(by_pair, short, context=10) == [2]
+    assert granted(by_pair, long, context=5000) == [0]
 
 
 def test_no_more_nodes_than_there_is_room_for() -> None:
@@ -97,17 +103,48 @@ def test_estimates_are_corrected_by_how_they_turned_out() -> None:
     assert learning.correction("document", 0.8) == 1.0
 
 
+def test_nodes_that_prepare_guesses_are_worth_what_they_say() -> None:
+    learning = budget(FREE)
+    for _ in range(100):
+        learning.learn(chain(0.3, source=""), accepted=[])
+    assert learning.corrections() == {}
+    _, decision = learning.share([Wish(chain(0.3, source=""), 100)], 512)
+    assert decision.expected_tokens == pytest.approx(1.3)
+
+
+def test_a_decision_says_what_it_is_made_of() -> None:
+    slow = budget([0.5 + rows / 2 for rows in ROWS], per_key=0.001)
+    _, decision = slow.share([Wish(chain(0.9, 0.2), 100), Wish(chain(0.4), 50)], 512)
+    assert decision == Decision(
+        sequences=2,
+        context_tokens=150,
+        proposed=3,
+        granted=1,
+        expected_tokens=pytest.approx(2.9),
+        plain_seconds=pytest.approx(1.65),
+        seconds=pytest.approx(2.151),
+        least_chance=0.2,
+    )
+
+
+def test_corrections_are_reported_by_source() -> None:
+    learning = budget(FREE)
+    learning.learn(chain(0.8, 0.4, source="prompt"), accepted=[0])
+    learning.learn(chain(0.1, source="recycled"), accepted=[])
+    assert learning.corrections() == {"prompt": pytest.approx(1 / 1.2), "recycled": 0.0}
+
+
 def test_a_source_that_keeps_failing_is_drafted_less() -> None:
     learning = budget([0.7 + 0.3 * rows for rows in ROWS])
-    before = sizes(learning.share([Wish(chain(0.5), 100)], 512))
+    before = granted(learning, chain(0.5))
     for _ in range(50):
         learning.learn(chain(0.5), accepted=[])
-    after = sizes(learning.share([Wish(chain(0.5), 100)], 512))
+    after = granted(learning, chain(0.5))
     assert (before, after) == ([1], [0])
 
 
 @given(
-    st.lists(drafts(), max_size=5),
+    st.lists(drafts(), min_size=1, max_size=5),
     st.sampled_from([FREE, FLAT_TO_8, STEEP]),
     st.integers(0, 30),
     st.randoms(use_true_random=False),
@@ -116,7 +153,7 @@ def test_what_is_left_is_a_part_of_each_tree(
     wished: list[Draft], by_rows: list[float], most: int, random: Random
 ) -> None:
     scored = [_scored(draft, random) for draft in wished]
-    found = budget(by_rows).share([Wish(draft, 10) for draft in scored], most)
+    found, _ = budget(by_rows).share([Wish(draft, 10) for draft in scored], most)
     assert sum(sizes(found)) <= most
     for draft, part in zip(scored, found, strict=True):
         places = [_places(draft), _places(part)]

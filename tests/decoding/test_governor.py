@@ -1,5 +1,6 @@
 """Drafting rests where it is measured to be slower, and is tried again."""
 
+import pytest
 from tiny_engine import Client, MakeEngine, asking
 
 from decoding.draft import Draft, Strategy
@@ -55,6 +56,15 @@ def test_a_request_alone_may_always_draft() -> None:
     for _ in range(40):
         governor.observe(1, drafting=True, tokens=1, seconds=1.0)
         assert governor.allows(1)
+
+
+def test_what_was_measured_is_reported_by_size_of_batch() -> None:
+    governor = Governor()
+    steps(governor, 30, tokens=5, seconds=0.02)
+    (pace,) = governor.paces()
+    assert (pace.least, pace.most, pace.is_resting) == (4, 7, True)
+    assert pace.plain == pytest.approx(400)
+    assert pace.drafting == pytest.approx(250)
 
 
 # --- in the engine ---

@@ -1,6 +1,6 @@
 """The app over a scripted engine, reached without a socket."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
 import httpx
@@ -10,13 +10,11 @@ from fastapi import FastAPI
 from openai import AsyncOpenAI
 from transformers import PreTrainedTokenizerFast
 
-from decoding.request import OptionValue
 from server.app import create_app
 from server.history import History
 from server.limits import Limits
 from server.metrics import Metrics
-
-StrategyOptions = Mapping[str, Mapping[str, OptionValue]]
+from server.scheduler import DEFAULT_POLICY, Policy
 
 
 class Build(Protocol):
@@ -29,7 +27,7 @@ class Build(Protocol):
         limits: Limits | None = None,
         tokenizer: PreTrainedTokenizerFast | None = None,
         history: History | None = None,
-        strategy_options: StrategyOptions | None = None,
+        policy: Policy = DEFAULT_POLICY,
     ) -> FastAPI: ...
 
 
@@ -58,7 +56,7 @@ def build(engine: FakeEngine, metrics: Metrics, tokenizer: PreTrainedTokenizerFa
         limits: Limits | None = None,
         tokenizer: PreTrainedTokenizerFast | None = None,
         history: History | None = None,
-        strategy_options: StrategyOptions | None = None,
+        policy: Policy = DEFAULT_POLICY,
     ) -> FastAPI:
         return create_app(
             engine=engine,
@@ -66,7 +64,7 @@ def build(engine: FakeEngine, metrics: Metrics, tokenizer: PreTrainedTokenizerFa
             model_names=[MODEL, ALIAS],
             metrics=metrics,
             history=history,
-            strategy_options=strategy_options,
+            policy=policy,
             api_keys=api_keys,
             limits=limits,
         )

@@ -8,8 +8,15 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from decoding.report import Cost, EngineInfo
-from decoding.request import FinishReason, Output, Request, TokenLogprob
+from decoding.report import Cost, Drafting, EngineInfo
+from decoding.request import (
+    Explanation,
+    FinishReason,
+    Output,
+    Request,
+    SourceCounts,
+    TokenLogprob,
+)
 from server.engine_client import EngineDied, Load
 
 MODEL = "tiny/model"
@@ -69,7 +76,12 @@ Script = Callable[[Request], Iterable[Moment]]
 
 
 def said(
-    *texts: str, finish: FinishReason = "stop", logprobs: bool = False, **first: int
+    *texts: str,
+    finish: FinishReason = "stop",
+    logprobs: bool = False,
+    sources: dict[str, SourceCounts] | None = None,
+    explanation: Explanation | None = None,
+    **first: int,
 ) -> Script:
     """Every choice says these texts, one a step, and then finishes. A token is a byte."""
 
@@ -86,6 +98,8 @@ def said(
                     steps=1,
                     drafted=max(0, len(tokens) - 1),
                     accepted=max(0, len(tokens) - 1),
+                    sources=sources or {},
+                    explanation=explanation if request.explains_drafts else None,
                     cached_tokens=first.get("cached") if number == index == 0 else None,
                     queue_seconds=0.001 if number == index == 0 else None,
                     finish_reason=finish if number == len(texts) - 1 else None,
@@ -107,6 +121,7 @@ class FakeEngine:
     info: EngineInfo | None = field(default_factory=engine_info)
     ready: bool = True
     load: Load = field(default_factory=Load)
+    drafting: Drafting | None = None
     requests: list[Request] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     started: asyncio.Event = field(default_factory=asyncio.Event)

@@ -9,7 +9,7 @@ from fakes import MODEL, FakeEngine, Script, dying, failing, said
 from openai import APIError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from decoding.request import Output
+from decoding.request import Decision, Explanation, Output, SourceCounts
 from server.tally import Tally
 
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
@@ -68,7 +68,7 @@ async def test_an_answer_says_how_it_was_decoded(http: httpx.AsyncClient) -> Non
     assert block.pop("time_to_first_token_ms") > 0
     assert block.pop("tokens_per_second") > 0
     assert block == {
-        "strategy": "autoregressive",
+        "strategy": "lookahead",
         "reason": "nothing is known that the answer would repeat",
         "history": "off",
         "lossless": True,
@@ -77,13 +77,73 @@ async def test_an_answer_says_how_it_was_decoded(http: httpx.AsyncClient) -> Non
         "steps_saved": 9,
         "drafted_tokens": 9,
         "accepted_tokens": 9,
+        "sources": {},
+    }
+
+
+DECISION = Decision(
+    sequences=2,
+    context_tokens=90,
+    proposed=20,
+    granted=12,
+    expected_tokens=6.512,
+    plain_seconds=0.006,
+    seconds=0.009,
+    least_chance=0.0625,
+)
+
+
+async def test_the_budgets_decisions_are_told_to_who_asks(
+    http: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    explanation = Explanation(proposed=12, granted=7, accepted=3, decision=DECISION)
+    engine.script = said("one", "two", explanation=explanation)
+    assert "budget" not in (await answer(http))["decoding"]
+    budget = (await answer(http, decoding={"budget": True}))["decoding"]["budget"]
+    assert len(budget) == 2
+    assert budget[0] == {
+        "choice": 0,
+        "proposed": 12,
+        "granted": 7,
+        "accepted": 3,
+        "batch": {
+            "sequences": 2,
+            "context_tokens": 90,
+            "proposed": 20,
+            "granted": 12,
+            "expected_tokens": 6.51,
+            "plain_forward_ms": 6.0,
+            "forward_ms": 9.0,
+            "least_chance": 0.062,
+        },
+    }
+
+
+async def test_a_step_without_drafts_is_told_as_rest(
+    http: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    resting = Explanation(proposed=0, granted=0, accepted=0, decision=None)
+    engine.script = said("one", explanation=resting)
+    body = await answer(http, decoding={"strategy": "lookahead", "budget": True, "window": 3})
+    (step,) = body["decoding"]["budget"]
+    assert step == {"choice": 0, "proposed": 0, "granted": 0, "accepted": 0, "batch": None}
+    assert engine.request.options == {"window": 3}
+
+
+async def test_jacobi_reports_its_iterations(http: httpx.AsyncClient, engine: FakeEngine) -> None:
+    engine.script = said("one", "two", sources={"jacobi": SourceCounts(1, 15, 3)})
+    body = await answer(http, decoding={"strategy": "jacobi", "block": 8})
+    assert body["decoding"]["figures"] == {
+        "iterations": 2,
+        "tokens_per_iteration": 4.0,
+        "iterations_per_block": 2.0,
     }
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
 async def test_headers_name_strategy_and_reason(http: httpx.AsyncClient, streamed: bool) -> None:
     response = await ask(http, stream=streamed)
-    assert response.headers["x-stride-strategy"] == "autoregressive"
+    assert response.headers["x-stride-strategy"] == "lookahead"
     assert response.headers["x-stride-reason"] == "nothing is known that the answer would repeat"
     assert response.headers["x-request-id"].startswith("req-")
 
@@ -206,7 +266,7 @@ async def test_a_failed_choice_is_a_server_error(
     error = error_of(response)
     assert error["type"] == "server_error"
     assert "a bad sampler" in error["message"]
-    assert response.headers["x-stride-strategy"] == "autoregressive"
+    assert response.headers["x-stride-strategy"] == "lookahead"
 
 
 async def test_a_failure_before_the_first_byte_of_a_stream_has_its_status(

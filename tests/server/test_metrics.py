@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
@@ -10,12 +11,13 @@ from fakes import MODEL, FakeEngine, dying, said
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from decoding.report import StepReport
+from decoding.report import Drafting, Pace, StepReport
+from decoding.request import Decision, SourceCounts
 from server.engine_client import Load
 from server.metrics import Metrics
 
 Metric = Callable[..., float]
-MINE = {"model": MODEL, "strategy": "autoregressive"}
+MINE = {"model": MODEL, "strategy": "lookahead"}
 DOCUMENTED = [
     *("requests_total", "requests_rejected_total", "requests_cancelled_total"),
     *("requests_running", "requests_waiting", "time_to_first_token_seconds_count"),
@@ -26,6 +28,9 @@ DOCUMENTED = [
     *("steps_saved_total", "batch_size_count", "step_duration_seconds_count"),
     *("kv_cache_usage_ratio", "prefix_cache_queries_tokens_total"),
     *("prefix_cache_hits_tokens_total", "preemptions_total", "ready", "bit_exact", "build_info"),
+    *("draft_budget_proposed_tokens_total", "draft_budget_granted_tokens_total"),
+    *("draft_budget_expected_tokens_total", "draft_budget_least_chance"),
+    *("draft_resting_steps_total", "draft_time_seconds_total", "verify_time_seconds_total"),
 ]
 
 
@@ -37,6 +42,14 @@ def test_every_metric_is_there_at_a_cold_start(
     text = metrics.render().decode()
     value = "1.0" if name == "build_info" else "0.0"
     assert re.search(rf"^stride_{name}({{.*}})? {re.escape(value)}$", text, re.MULTILINE)
+
+
+def test_every_metric_is_documented(app: FastAPI, engine: FakeEngine, metrics: Metrics) -> None:
+    engine.drafting = Drafting(corrections={}, paces=[])
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^# TYPE (stride_\w+) \w+$", metrics.render().decode(), re.MULTILINE)
+    names = {name for name in shown if not name.endswith("_created")}
+    assert names - set(re.findall(r"`(stride_\w+)`", page)) == set()
 
 
 async def test_counters_equal_what_the_client_saw(
@@ -123,6 +136,56 @@ def test_steps_are_counted(metrics: Metrics, metric: Metric) -> None:
     assert metric("stride_prefix_cache_queries_tokens_total") == 100
     assert metric("stride_prefix_cache_hits_tokens_total") == 64
     assert metric("stride_preemptions_total") == 1
+
+
+async def test_drafts_are_counted_by_source(
+    http: httpx.AsyncClient, engine: FakeEngine, metric: Metric
+) -> None:
+    sources = {"prompt": SourceCounts(1, 5, 2), "recycled": SourceCounts(1, 3, 0)}
+    engine.script = said("one", "two", sources=sources)
+    body = (await ask(http)).json()
+    assert body["decoding"]["sources"] == {
+        "prompt": {"steps": 2, "drafted_tokens": 10, "accepted_tokens": 4},
+        "recycled": {"steps": 2, "drafted_tokens": 6, "accepted_tokens": 0},
+    }
+    assert metric("stride_source_drafts_total", **MINE, source="prompt") == 2
+    assert metric("stride_source_draft_tokens_total", **MINE, source="recycled") == 6
+    assert metric("stride_source_accepted_tokens_total", **MINE, source="prompt") == 4
+
+
+def test_the_budgets_decisions_are_shown(metrics: Metrics, metric: Metric) -> None:
+    decision = Decision(
+        sequences=2,
+        context_tokens=90,
+        proposed=20,
+        granted=12,
+        expected_tokens=6.5,
+        plain_seconds=0.006,
+        seconds=0.009,
+        least_chance=0.1,
+    )
+    report = StepReport(outputs=[], sequences=2, seconds=0.01, draft_seconds=0.001)
+    report.decisions = [decision, decision]
+    metrics.observe_step(report)
+    metrics.observe_step(StepReport(outputs=[], sequences=2, seconds=0.01, is_resting=True))
+    assert metric("stride_draft_budget_proposed_tokens_total") == 40
+    assert metric("stride_draft_budget_granted_tokens_total") == 24
+    assert metric("stride_draft_budget_expected_tokens_total") == 13
+    assert metric("stride_draft_budget_least_chance") == 0.1
+    assert metric("stride_draft_resting_steps_total") == 1
+    assert metric("stride_draft_time_seconds_total") == 0.001
+    assert metric("stride_verify_time_seconds_total") == pytest.approx(0.019)
+
+
+def test_what_the_engine_learned_about_drafts_is_shown(
+    app: FastAPI, engine: FakeEngine, metric: Metric
+) -> None:
+    pace = Pace(least=4, most=7, drafting=310.0, plain=290.0, is_resting=False)
+    engine.drafting = Drafting(corrections={"prompt": 0.8}, paces=[pace])
+    assert metric("stride_draft_estimate_correction_ratio", source="prompt") == 0.8
+    assert metric("stride_decode_pace_tokens_per_second", batch="4-7", drafting="yes") == 310
+    assert metric("stride_decode_pace_tokens_per_second", batch="4-7", drafting="no") == 290
+    assert metric("stride_drafting_rests", batch="4-7") == 0
 
 
 async def test_vllm_names_show_our_values(

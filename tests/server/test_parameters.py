@@ -288,7 +288,7 @@ async def test_nested_null_means_default(http: httpx.AsyncClient, engine: FakeEn
         {"role": "user", "content": "hi"},
     ]
     await answer(http, messages=messages, decoding={"strategy": None})
-    assert engine.request.strategy == "autoregressive"
+    assert engine.request.strategy == "lookahead"
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -332,7 +332,7 @@ async def test_every_field_reaches_the_engine(
     )
     assert engine.request.n == 2
     assert engine.request.cache_salt == "salt"
-    assert engine.request.strategy == "autoregressive"
+    assert engine.request.strategy == "lookahead"
 
 
 @pytest.mark.parametrize(

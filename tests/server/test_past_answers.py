@@ -11,6 +11,7 @@ from fakes import FakeEngine, dying, said
 from decoding.request import Reference
 from server.history import History
 from server.metrics import Metrics
+from server.scheduler import Policy
 
 ANSWER = "An answer of some length."
 TOKENS = tuple(ANSWER.encode())
@@ -59,7 +60,7 @@ async def test_another_question_is_a_miss(http: httpx.AsyncClient, engine: FakeE
     await answer(http, **asked("How do I sort a list in Python?"))
     body = await answer(http, **asked("Why is the sky blue?"))
     assert body["decoding"]["history"] == "miss"
-    assert body["decoding"]["strategy"] == "autoregressive"
+    assert body["decoding"]["strategy"] == "lookahead"
     assert engine.request.references == ()
 
 
@@ -143,7 +144,7 @@ async def test_look_ups_are_counted(http: httpx.AsyncClient, metrics: Metrics) -
 async def test_settings_give_options_that_a_request_may_change(
     build: Build, engine: FakeEngine
 ) -> None:
-    app = build(strategy_options={"reference": {"match": 3, "copy": 9}})
+    app = build(policy=Policy({"reference": {"match": 3, "copy": 9}}))
     async with connect(app) as http:
         await answer(http, decoding={"strategy": "reference", "copy": 4})
         await answer(http, prediction={"type": "content", "content": "so"})

@@ -2,9 +2,19 @@
 
 import pytest
 
+from decoding.request import OptionValue
 from server.engine_client import Load
 from server.errors import ApiError
-from server.scheduler import Choice, Known, check, choose, repeats_the_prompt, wants_history
+from server.scheduler import (
+    Choice,
+    Known,
+    Policy,
+    check,
+    choose,
+    explains_drafts,
+    repeats_the_prompt,
+    wants_history,
+)
 
 TEXT = "The old harbour lay still under a thin grey sky, and nobody spoke a word. " * 5
 
@@ -14,10 +24,10 @@ def automatic(**known: object) -> Choice:
 
 
 @pytest.mark.parametrize("decoding", [{}, {"strategy": "auto"}])
-def test_auto_decodes_plainly_where_nothing_is_known(decoding: dict[str, str]) -> None:
+def test_auto_looks_ahead_where_nothing_is_known(decoding: dict[str, str]) -> None:
     choice = choose(decoding, Known("What is gravity?"), Load())
     reason = "nothing is known that the answer would repeat"
-    assert choice == Choice("autoregressive", {}, reason)
+    assert choice == Choice("lookahead", {}, reason)
     assert choice.lossless
 
 
@@ -35,9 +45,32 @@ def test_auto_copies_where_something_is_known(known: dict[str, object], reason: 
     assert automatic(**known) == Choice("reference", {}, reason)
 
 
+def test_auto_corrects_blocks_of_models_trained_for_it() -> None:
+    policy = Policy(consistency_trained=True)
+    choice = choose({}, Known("What is gravity?"), Load(), policy)
+    assert choice == Choice("jacobi", {}, "the model is trained for it")
+    assert choose({}, Known(has_prediction=True), Load(), policy).strategy == "reference"
+
+
+def test_options_of_the_settings_hold_for_what_auto_picks_too() -> None:
+    policy = Policy({"lookahead": {"window": 0, "nodes": 9}})
+    assert choose({}, Known(), Load(), policy).options == {"window": 0, "nodes": 9}
+    named: dict[str, OptionValue] = {"strategy": "lookahead", "window": 4}
+    assert choose(named, Known(), Load(), policy).options == {"window": 4, "nodes": 9}
+
+
+def test_asking_for_the_budget_is_no_option() -> None:
+    check({"budget": True})
+    assert choose({"budget": True}, Known(), Load()).options == {}
+    assert explains_drafts({"budget": True})
+    assert not explains_drafts({})
+    with pytest.raises(ApiError, match="'budget' must be true or false"):
+        check({"budget": "yes"})
+
+
 @pytest.mark.parametrize("history", ["miss", "off"])
 def test_a_history_without_a_match_decides_nothing(history: str) -> None:
-    assert automatic(history=history).strategy == "autoregressive"
+    assert automatic(history=history).strategy == "lookahead"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""Continuous load: as one request ends the next one begins, so the batch stays full."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import NamedTuple
+
+from benchmarks.answering import asking
+from decoding.engine import Engine
+from decoding.report import StepReport
+from decoding.request import OptionValue
+
+
+class Prompt(NamedTuple):
+    """What is asked, and what it is counted under."""
+
+    category: str
+    tokens: tuple[int, ...]
+
+
+class Served(NamedTuple):
+    """One request that was answered: how many tokens, and from its start to its end."""
+
+    category: str
+    tokens: tuple[int, ...]
+    seconds: float
+
+
+@dataclass
+class Load:
+    """What a full batch did, from the first step until there was nobody left to keep it full."""
+
+    seconds: float = 0.0
+    steps: int = 0
+    rows: int = 0
+    tokens: int = 0
+    drafted: int = 0
+    drafting_steps: int = 0
+    drafting_seconds: float = 0.0  # of the steps with drafts
+    guessing_seconds: float = 0.0  # of them spent on guessing and choosing what is verified
+    served: dict[int, Served] = field(default_factory=dict)  # by number of the prompt
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all streams together."""
+        return self.tokens / self.seconds
+
+    @property
+    def guessing_share(self) -> float:
+        """Of the steps in which anything was drafted, the part spent on guessing."""
+        return self.guessing_seconds / self.drafting_seconds if self.drafting_seconds else 0.0
+
+    def add(self, report: StepReport) -> None:
+        """Count a step."""
+        drafted = sum(output.drafted for output in report.outputs)
+        self.seconds += report.seconds
+        self.steps += 1
+        self.rows += report.rows
+        self.tokens += sum(len(output.tokens) for output in report.outputs)
+        self.drafted += drafted
+        if drafted:
+            self.drafting_steps += 1
+            self.drafting_seconds += report.seconds
+            self.guessing_seconds += report.draft_seconds
+
+
+def under_load(
+    engine: Engine,
+    prompts: Sequence[Prompt],
+    streams: int,
+    strategy: str,
+    options: Mapping[str, OptionValue],
+    max_tokens: int,
+) -> Load:
+    """Answer the prompts in their order, ``streams`` at a time, as long as so many are there."""
+    load = Load()
+    waiting = iter(enumerate(prompts))
+    live: dict[str, tuple[int, float, list[int]]] = {}
+
+    def begin() -> bool:
+        for number, prompt in waiting:
+            engine.add(asking(str(number), prompt.tokens, max_tokens, strategy, options))
+            live[str(number)] = number, perf_counter(), []
+            return True
+        return False
+
+    while all(begin() for _ in range(streams - len(live))):
+        report = engine.step()
+        load.add(report)
+        for output in report.outputs:
+            number, started, tokens = live[output.request_id]
+            tokens += output.tokens
+            if output.finish_reason is not None:
+                del live[output.request_id]
+                seconds = perf_counter() - started
+                load.served[number] = Served(prompts[number].category, tuple(tokens), seconds)
+    _abort(engine, live)
+    return load
+
+
+def _abort(engine: Engine, names: Iterable[str]) -> None:
+    for name in names:
+        engine.abort(name)
