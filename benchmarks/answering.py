@@ -15,7 +15,7 @@ from decoding.load import load_engine, new_engine
 from decoding.options import Limits, LoadOptions
 from decoding.request import OptionValue, Reference, Request, Sampling, SourceCounts, Stopping
 from server.tokenizer import Tokenizer
-from server.worker import MEMORY
+from server.worker import ENVIRONMENT
 
 _LIMITS = Limits(prefix_cache=False)
 
@@ -103,7 +103,7 @@ def asking(
     )
 
 
-def use_memory_as_a_worker_does() -> None:
-    """Start this program again with a worker's environment: the C library reads it only then."""
-    if any(os.environ.get(name) != value for name, value in MEMORY.items()):
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **MEMORY})
+def run_as_a_worker_does() -> None:
+    """Start this program again with a worker's environment: libraries read it only then."""
+    if not ENVIRONMENT.keys() <= os.environ.keys():
+        os.execve(sys.executable, sys.orig_argv, {**ENVIRONMENT, **os.environ})

@@ -15,7 +15,7 @@ from benchmarks.timing import decode_speed
 from benchmarks.workloads import QUESTIONS
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
 from decoding.options import default_cache_dir
-from server.worker import MEMORY
+from server.worker import ENVIRONMENT
 
 ROUNDS, NEW_TOKENS = 9, 128
 
@@ -33,7 +33,7 @@ def main() -> None:
 
 def measured(title: str, directory: Path, kind: str, options: Sequence[str]) -> list[str]:
     """A row of the table: medians, and the ratio of neighbouring samples."""
-    inside = InProcess(ENGINE, kind, directory, MEMORY)
+    inside = InProcess(ENGINE, kind, directory, ENVIRONMENT)
     outside = StrideServer(STRIDE, directory, *options)
     try:
         inside.start()

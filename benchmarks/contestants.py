@@ -18,7 +18,7 @@ from benchmarks.streaming import stream_all
 from benchmarks.timing import Timing
 from benchmarks.workloads import MOST_STREAMS
 from decoding.models import ModelError, Progress
-from server.worker import MEMORY
+from server.worker import ENVIRONMENT
 
 ENGINE = "Stride, engine in-process"
 STRIDE = "Stride over HTTP"
@@ -227,7 +227,7 @@ class LlamaCppServer(Server):
 def all_contestants(directory: Path, cache: Path, progress: Progress) -> tuple[Contestant, ...]:
     """Everyone, in the order of their turns: the compared ones near each other."""
     return (
-        InProcess(ENGINE, "stride", directory, MEMORY),
+        InProcess(ENGINE, "stride", directory, ENVIRONMENT),
         StrideServer(STRIDE, directory),
         LlamaCppServer(cache, progress),
         TransformersServer(directory),

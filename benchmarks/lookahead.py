@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.answering import Answer, Answerer, use_memory_as_a_worker_does
+from benchmarks.answering import Answer, Answerer, run_as_a_worker_does
 from benchmarks.continuous import Load, Prompt, under_load
 from benchmarks.conversations import Conversation, read
 from benchmarks.lookahead_page import page
@@ -47,7 +47,7 @@ def main(
     write: Annotated[bool, typer.Option("--write", help="Put the results into docs/.")] = False,
 ) -> None:
     """Measure, print, and write if asked to."""
-    use_memory_as_a_worker_does()
+    run_as_a_worker_does()
     console = Console(stderr=True)
     directory = resolve(
         DEFAULT_MODEL, cache=default_cache_dir(), progress=progress_on(console)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.answering import Answer, Answerer, use_memory_as_a_worker_does
+from benchmarks.answering import Answer, Answerer, run_as_a_worker_does
 from benchmarks.cases import Case, Result, Run
 from benchmarks.conversations import Conversation, read
 from benchmarks.forced import Forced, forced
@@ -51,7 +51,7 @@ def main(
     write: Annotated[bool, typer.Option("--write", help="Put the results into docs/.")] = False,
 ) -> None:
     """Measure, print, and write if asked to."""
-    use_memory_as_a_worker_does()
+    run_as_a_worker_does()
     console = Console(stderr=True)
     directory = resolve(
         DEFAULT_MODEL, cache=default_cache_dir(), progress=progress_on(console)

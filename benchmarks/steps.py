@@ -35,7 +35,7 @@ from decoding.options import default_cache_dir
 from decoding.request import Request, Sampling, Stopping
 from decoding.runner import BLOCK_SIZE, Runner
 from decoding.segment import Segment
-from server.worker import MEMORY
+from server.worker import ENVIRONMENT
 
 PAGE = ROOT / "docs" / "benchmarks" / "steps.md"
 PICTURE = ROOT / "docs" / "benchmarks" / "steps.svg"
@@ -64,8 +64,8 @@ def main(
     write: Annotated[bool, typer.Option("--write", help="Put the results into docs/.")] = False,
 ) -> None:
     """Measure, print, and write if asked to."""
-    if not all(name in os.environ for name in MEMORY):
-        os.execve(sys.executable, [*sys.orig_argv], {**os.environ, **MEMORY})
+    if not all(name in os.environ for name in ENVIRONMENT):
+        os.execve(sys.executable, [*sys.orig_argv], {**os.environ, **ENVIRONMENT})
     directory = resolve(
         DEFAULT_MODEL, cache=default_cache_dir(), progress=progress_on(Console(stderr=True))
     ).directory

@@ -19,6 +19,9 @@ from decoding.request import Decision
 from decoding.segment import Segment
 from decoding.sequence import Sequence
 
+_MANY = 8  # sequences that draft together: among so many, asking all of them every time is dear
+_PAUSE = 2  # steps in which one is not asked that had nothing likely enough to propose
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -125,11 +128,7 @@ class Batcher:
         if not self.is_drafting or not any(seq.drafts for seq in ready):
             return {}
         started = perf_counter()
-        if self._budget is not None:
-            for seq in ready:
-                seq.least_chance = self._budget.least_chance
-        # One token is emitted beside the accepted ones, so guess at most to the one before.
-        drafts = [seq.draft().clipped(depth=seq.num_remaining - 1, nodes=most) for seq in ready]
+        drafts = [self._wished(seq, _PAUSE if len(ready) >= _MANY else 0) for seq in ready]
         if self._budget is not None:
             contexts = [len(seq.tokens) for seq in ready]
             drafts, decision = self._budget.share(list(map(Wish, drafts, contexts)), most)
@@ -138,6 +137,18 @@ class Batcher:
                 seq.decision = decision
         self.draft_seconds += perf_counter() - started
         return dict(zip(ready, drafts, strict=True))
+
+    def _wished(self, seq: Sequence, pause: int) -> Draft:
+        """What it would draft; if that is nothing, it is not asked for ``pause`` steps."""
+        if seq.pause:
+            seq.pause -= 1
+            return NO_DRAFT
+        if self._budget is not None:
+            seq.least_chance = self._budget.least_chance
+        # One token is emitted beside the accepted ones, so guess at most to the one before.
+        draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=self._limits.step_tokens)
+        seq.pause = 0 if draft.tokens else pause
+        return draft
 
     def _turn(self, seq: Sequence, draft: Draft, room: int, with_draft: int) -> Turn | None:
         """What it computes in so many rows; together with a draft only in so many."""

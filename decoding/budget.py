@@ -5,9 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from decoding.cost import CostModel, Floats, Integers
+from decoding.cost import CostModel, Work
 from decoding.draft import Draft
 from decoding.request import Decision
 from decoding.tree import LEAST_CHANCE
@@ -15,9 +13,11 @@ from decoding.tree import LEAST_CHANCE
 _REMEMBERED = 0.99  # of what was expected and accepted, with every node verified
 _PRIOR_WEIGHT = 4.0  # accepted nodes that the strategies' own estimates count for
 _LEAST_CORRECTION, _MOST_CORRECTION = 0.25, 1.25  # what is never drafted is never seen to improve
+_MARGIN = 0.8  # of the price that was just found: the next one may be lower
 _BOUNDS = (0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # between estimates that are corrected apart
 
 _Kind = tuple[str, int]  # a source, and how high its estimates are
+_Node = tuple[float, int, int]  # its chance, negative for sorting; whose wish; which node of it
 
 
 class Wish(NamedTuple):
@@ -44,48 +44,48 @@ class Budget:
 
     def share(self, wishes: Sequence[Wish], most: int) -> tuple[list[Draft], Decision]:
         """What is drafted of each wish (one at least), at most so many nodes together."""
-        chances = [self._chances(wish.draft) for wish in wishes]
-        flat = np.array([chance for each in chances for chance in each])
-        order = np.argsort(-flat, kind="stable")[: max(0, most)]
-        owners = np.repeat(np.arange(len(wishes)), [len(each) for each in chances])
-        decision = self._decide(wishes, flat[order], owners[order])
-        chosen = np.zeros(flat.size, bool)
-        chosen[order[: decision.granted]] = True
-        ends = np.cumsum([len(each) for each in chances])[:-1]
-        parts = np.split(chosen, ends)
-        granted = [
-            wish.draft.only(np.flatnonzero(part).tolist())
-            for wish, part in zip(wishes, parts, strict=True)
+        nodes = [
+            (-chance, number, node)
+            for number, wish in enumerate(wishes)
+            for node, chance in enumerate(self._chances(wish.draft))
         ]
-        return granted, decision
+        nodes = sorted(nodes)[: max(0, most)]
+        decision = self._decide(wishes, nodes)
+        granted: list[list[int]] = [[] for _ in wishes]
+        for _, number, node in nodes[: decision.granted]:
+            granted[number].append(node)
+        drafts = [w.draft.only(sorted(kept)) for w, kept in zip(wishes, granted, strict=True)]
+        return drafts, decision
 
-    def _decide(self, wishes: Sequence[Wish], chances: Floats, owners: Integers) -> Decision:
+    def _decide(self, wishes: Sequence[Wish], nodes: Sequence[_Node]) -> Decision:
         """How many of the nodes, most likely ones first, give the highest rate."""
-        contexts = np.array([wish.context for wish in wishes])
-        added = np.arange(len(chances) + 1)
-        seconds = self._cost.seconds_of(
-            rows=len(wishes) + added,
-            keys=contexts.sum() + added,
-            pairs=contexts.sum() + np.concatenate([[0], np.cumsum(contexts[owners])]),
-        )
-        expected = len(wishes) + np.concatenate([[0.0], np.cumsum(chances)])
-        count = int(np.argmax(expected / seconds))
-        self._set_least_chance(chances[count:])
+        rows = len(wishes)
+        context = pairs = sum(wish.context for wish in wishes)
+        plain = seconds = self._cost.seconds(Work(rows, context, pairs))
+        expected = best = float(rows)
+        count = 0
+        for added, (negative, number, _) in enumerate(nodes, start=1):
+            expected -= negative
+            pairs += wishes[number].context
+            its_seconds = self._cost.seconds(Work(rows + added, context + added, pairs))
+            if expected * seconds > best * its_seconds:
+                count, best, seconds = added, expected, its_seconds
+        self._set_least_chance(nodes[count:])
         return Decision(
-            sequences=len(wishes),
-            context_tokens=int(contexts.sum()),
+            sequences=rows,
+            context_tokens=context,
             proposed=sum(len(wish.draft.tokens) for wish in wishes),
             granted=count,
-            expected_tokens=float(expected[count]),
-            plain_seconds=float(seconds[0]),
-            seconds=float(seconds[count]),
+            expected_tokens=best,
+            plain_seconds=plain,
+            seconds=seconds,
             least_chance=self.least_chance,
         )
 
-    def _set_least_chance(self, refused: Floats) -> None:
-        """What has half the chance of the likeliest refused node need not be proposed next time."""
-        price = float(refused[0]) if refused.size else self.least_chance
-        self.least_chance = max(LEAST_CHANCE, price / 2)
+    def _set_least_chance(self, refused: Sequence[_Node]) -> None:
+        """What is less likely than what was just refused need not be proposed next time."""
+        price = -refused[0][0] if refused else self.least_chance
+        self.least_chance = max(LEAST_CHANCE, price * _MARGIN)
 
     def _chances(self, draft: Draft) -> list[float]:
         """The estimates, corrected; a node never counts for more than its parent."""

@@ -66,19 +66,30 @@ class Text:
         return at_least
 
 
+_State = tuple[int, list[Cursor]]  # tokens since the root, and where cursors stood there
+_Kind = tuple[str, int, bool]  # source, class of length, whether other cursors disagree
+
+
 class Copier:
     """Follows one answer through references, prompt and the answer itself.
 
-    ``match`` is how many tokens must agree before anything is copied.
+    ``match`` is how many tokens must agree before anything is copied; ``general`` what other
+    requests have shown.
     """
 
     def __init__(
-        self, references: Sequence[Reference], prompt: Sequence[int], *, match: int
+        self,
+        references: Sequence[Reference],
+        prompt: Sequence[int],
+        *,
+        match: int,
+        general: Confidence | None = None,
     ) -> None:
         self._match = match
         self._text = Text()
         self._cursors: list[Cursor] = []
-        self._confidence = Confidence()
+        self._confidence = Confidence(general)
+        self._chances: dict[_Kind, float] = {}  # as they are after the last token
         for reference in references:
             start = self._text.start(reference.source, (*reference.tokens, _GAP))
             if reference.likeness:
@@ -95,6 +106,7 @@ class Copier:
     def extend(self, tokens: Sequence[int]) -> None:
         """Take over what was emitted."""
         text = self._text.tokens
+        self._chances.clear()
         for token in tokens:
             self._follow(token)
             text.append(token)
@@ -102,7 +114,9 @@ class Copier:
         self._find()
 
     def _follow(self, token: int) -> None:
-        foreseen = [self._text.token(cursor.position) for cursor in self._cursors]
+        tokens, end = self._text.tokens, len(self._text.tokens)
+        positions = [cursor.position for cursor in self._cursors]
+        foreseen = [tokens[position] if position < end else _GAP for position in positions]
         is_contested = len(set(foreseen)) > 1
         leading: set[str] = set()
         followers: list[Cursor] = []
@@ -110,7 +124,8 @@ class Copier:
             is_right = guess == token
             if cursor.source not in leading:
                 leading.add(cursor.source)
-                self._confidence.learn(_kind(cursor, is_contested), is_right)
+                kind = _kind(cursor.source, cursor.length, is_contested)
+                self._confidence.learn(kind, is_right)
             followers += [cursor.advanced()] if is_right else self._realigned(cursor, token)
         self._cursors = followers
 
@@ -126,12 +141,13 @@ class Copier:
         yield Cursor(position, 0, source)
 
     def _find(self) -> None:
-        """Add cursors where the last n-gram occurred before, and keep the best ones."""
-        context, here = self._text.tokens[-LONGEST_MATCH:], len(self._text.tokens)
-        ends = self._known.find(context, _MOST_CURSORS)
-        ends += self._answer.find(context[-self._match :], _MOST_CURSORS)
-        followed = {cursor.position for cursor in self._cursors}
-        self._cursors += [self._found(end) for end in ends if end not in followed and end < here]
+        """Add cursors where the last n-gram occurred before, as long as there are few."""
+        if len(self._cursors) < _MOST_CURSORS:
+            context, here = self._text.tokens[-LONGEST_MATCH:], len(self._text.tokens)
+            ends = self._known.find(context, _MOST_CURSORS)
+            ends += self._answer.find(context[-self._match :], _MOST_CURSORS)
+            followed = {cursor.position for cursor in self._cursors}
+            self._cursors += [self._found(e) for e in ends if e not in followed and e < here]
         self._cursors.sort(key=self._rank)
         del self._cursors[_MOST_CURSORS:]
 
@@ -146,7 +162,7 @@ class Copier:
         """
         position, length, source = cursor
         place = -position if source == "answer" else position
-        return -min(length, LONGEST_MATCH), -self._chance(cursor, is_contested=True), place
+        return -min(length, LONGEST_MATCH), -self._chance(source, length, True), place
 
     def foresees(self, token: int, source: str) -> bool:
         """Whether this token is expected next in text from this source."""
@@ -157,31 +173,38 @@ class Copier:
 
     # --- guessing, for a tree ---
 
-    def root(self) -> list[Cursor]:
+    def root(self) -> _State:
         """All cursors."""
-        return self._cursors
+        return 0, self._cursors
 
-    def guesses(self, state: list[Cursor]) -> Iterator[Guess]:
+    def guesses(self, state: _State, least_chance: float) -> list[Guess]:
         """What the cursors foresee; of several that foresee the same the best one counts."""
+        depth, cursors = state
         best: dict[int, Cursor] = {}
-        for cursor in state:
-            token = self._text.token(cursor.position)
-            if token != _GAP:
-                best.setdefault(token, cursor)
-        for token, cursor in best.items():
-            yield Guess(token, self._chance(cursor, len(best) > 1), cursor.source)
+        for cursor in cursors:
+            best.setdefault(self._text.token(cursor.position + depth), cursor)
+        best.pop(_GAP, None)
+        is_contested = len(best) > 1
+        return [
+            Guess(token, self._chance(c.source, c.length + depth, is_contested), c.source)
+            for token, c in best.items()
+        ]
 
-    def follow(self, state: list[Cursor], token: int) -> list[Cursor] | None:
+    def follow(self, state: _State, token: int) -> _State | None:
         """The cursors that foresaw the token, behind it."""
-        text = self._text
-        return [c.advanced() for c in state if text.token(c.position) == token] or None
+        depth, cursors = state
+        tokens, end = self._text.tokens, len(self._text.tokens) - depth
+        right = [c for c in cursors if c.position < end and tokens[c.position + depth] == token]
+        return (depth + 1, right) if right else None
 
-    def _chance(self, cursor: Cursor, is_contested: bool) -> float:
-        kind = _kind(cursor, is_contested)
-        return self._confidence.chance(kind, _PRIORS[is_contested][kind[1]])
+    def _chance(self, source: str, length: int, is_contested: bool) -> float:
+        kind = _kind(source, length, is_contested)
+        chance = self._chances.get(kind)
+        if chance is None:
+            prior = _PRIORS[is_contested][kind[1]]
+            chance = self._chances[kind] = self._confidence.chance(kind, prior)
+        return chance
 
-
-_Kind = tuple[str, int, bool]  # source, class of length, whether other cursors disagree
 
 _CLASS_OF_LENGTH = (0, 1, 2, 3, 4, 4, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7)
 
@@ -194,8 +217,8 @@ _PRIORS = (
 )
 
 
-def _kind(cursor: Cursor, is_contested: bool) -> _Kind:
-    return cursor.source, _CLASS_OF_LENGTH[min(cursor.length, LONGEST_MATCH)], is_contested
+def _kind(source: str, length: int, is_contested: bool) -> _Kind:
+    return source, _CLASS_OF_LENGTH[min(length, LONGEST_MATCH)], is_contested
 
 
 class Agreement:

@@ -5,6 +5,7 @@ read and a price for every pair of a row and a key it sees. Drafting will be dec
 well it predicts is kept, too.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
 from statistics import median
@@ -25,9 +26,6 @@ _ENOUGH_SECONDS = 0.04  # of measuring one forward
 _LONG_SECONDS = 0.4  # once is enough for a forward that takes so long
 _PATIENCE = 16  # steps of a size after which its cost has followed a change by two thirds
 _REMEMBERED = 256
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
 
 
 class Work(NamedTuple):
@@ -56,22 +54,16 @@ class CostModel:
     """
 
     def __init__(self, by_rows: Sequence[float], per_key: float, per_pair: float) -> None:
-        self._by_rows = np.array(by_rows)
+        self._by_rows = list(by_rows)
         self._per_key = per_key
         self._per_pair = per_pair
         self._errors: deque[float] = deque(maxlen=_REMEMBERED)
 
     def seconds(self, work: Work) -> float:
-        """The predicted time of a forward."""
-        return self._of_rows(work.rows) + self._of_attention(work)
-
-    def seconds_of(self, rows: Integers, keys: Integers, pairs: Integers) -> Floats:
-        """The predicted times of as many forwards."""
-        last = (self._by_rows[-1] - self._by_rows[-2]) / (ROWS[-1] - ROWS[-2])
-        beyond = np.maximum(rows - ROWS[-1], 0) * last
-        attention = self._per_key * keys + self._per_pair * pairs
-        seconds: Floats = np.interp(rows, ROWS, self._by_rows) + beyond + attention
-        return seconds
+        """The predicted time of a forward: without arrays, as it is asked for at every node."""
+        after, share = _place(work.rows)
+        of_rows = (1 - share) * self._by_rows[after - 1] + share * self._by_rows[after]
+        return of_rows + self._per_key * work.keys + self._per_pair * work.pairs
 
     def observe(self, work: Work, seconds: float) -> None:
         """Learn from a forward that took ``seconds``.
@@ -81,32 +73,32 @@ class CostModel:
         """
         predicted = self.seconds(work)
         self._errors.append(abs(predicted / seconds - 1))
-        shares = _shares(work.rows)
         # A step that was interrupted says nothing about the next one: believe at most a doubling.
-        missing = min(seconds, 2 * predicted) - predicted
-        self._by_rows = np.maximum(self._by_rows + shares * missing / _PATIENCE, 0.0)
+        change = (min(seconds, 2 * predicted) - predicted) / _PATIENCE
+        after, share = _place(work.rows)
+        for place, part in ((after - 1, 1 - share), (after, share)):
+            self._by_rows[place] = max(0.0, self._by_rows[place] + part * change)
 
     def report(self) -> Cost:
         """The curve as it stands."""
         return Cost(
-            by_rows=dict(zip(ROWS, self._by_rows.tolist(), strict=True)),
+            by_rows=dict(zip(ROWS, self._by_rows, strict=True)),
             per_key=self._per_key,
             per_pair=self._per_pair,
             median_error=median(self._errors) if self._errors else None,
         )
 
-    def _of_rows(self, rows: int) -> float:
-        return float(_shares(rows) @ self._by_rows)
 
-    def _of_attention(self, work: Work) -> float:
-        return self._per_key * work.keys + self._per_pair * work.pairs
-
-
-def _shares(rows: int) -> Floats:
-    """How a row count lies between the measured ones, ``[measured]``; past the last, beyond it."""
-    after = min(max(int(np.searchsorted(ROWS, rows)), 1), len(ROWS) - 1)
+def _place(rows: int) -> tuple[int, float]:
+    """The measured row count at or after this one, and how far it is there from the one before."""
+    after = min(max(bisect_left(ROWS, rows), 1), len(ROWS) - 1)
     low, high = ROWS[after - 1], ROWS[after]
-    share = (rows - low) / (high - low)
+    return after, (rows - low) / (high - low)
+
+
+def _shares(rows: int) -> NDArray[np.float64]:
+    """The same as what each measured row count contributes, ``[measured]``."""
+    after, share = _place(rows)
     shares = np.zeros(len(ROWS))
     shares[after - 1], shares[after] = 1 - share, share
     return shares

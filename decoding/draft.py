@@ -56,6 +56,8 @@ class Draft:
 
     def clipped(self, depth: int, nodes: int) -> "Draft":
         """The part within ``depth`` tokens of the root and the first ``nodes`` nodes."""
+        if len(self.tokens) <= min(depth, nodes):
+            return self
         depths: list[int] = []
         for parent in self.parents:
             depths.append(1 if parent < 0 else depths[parent] + 1)

@@ -18,9 +18,10 @@ from decoding.budget import Budget
 from decoding.cache import BlockPool, BlockTable
 from decoding.cost import CostModel, Work
 from decoding.draft import Draft, Strategy, Verdict
+from decoding.experience import Experience
 from decoding.governor import Governor
 from decoding.options import Limits
-from decoding.recycling import CANDIDATES, Successors
+from decoding.recycling import CANDIDATES
 from decoding.report import Drafting, StepReport
 from decoding.request import Explanation, Output, Request, SourceCounts
 from decoding.runner import BLOCK_SIZE, Runner
@@ -57,7 +58,7 @@ class Engine:
         self._budget = Budget(cost) if cost is not None else None
         self._governor = governor
         self._batcher = Batcher(self.pool, limits or Limits(), self._budget, governor)
-        self._successors = Successors(runner.vocabulary_size)
+        self._experience = Experience(runner.vocabulary_size)
         self._tokenizer = tokenizer
         self._steps = count()
         self._recycling_seconds = 0.0  # of the last step
@@ -121,7 +122,7 @@ class Engine:
         text = None
         if self._tokenizer is not None:
             text = TextStream(self._tokenizer, request.prompt, request.stopping.stop)
-        return Sequence(request, index, table, self.runner.vocabulary_size, text, self._successors)
+        return Sequence(request, index, table, self.runner.vocabulary_size, text, self._experience)
 
     # --- run ---
 
@@ -156,16 +157,14 @@ class Engine:
             self.runner.move(*zip(*moves, strict=True))
 
     def _recycle(self, turns: list[Turn], rows: Tensor) -> None:
-        """Note what verified rows found likely, for the sequences that draft from it."""
+        """Note what the rows found likely, where anybody drafts from it."""
+        if not self._batcher.is_drafting or not any(turn.seq.recycles for turn in turns):
+            return
         started = perf_counter()
-        owners = [turn for turn in turns for _ in range(turn.num_choices)]
-        wanted = [row for row, turn in enumerate(owners) if turn.seq.recycles]
-        if wanted:
-            tokens = [token for turn in turns for token in turn.chosen_after]
-            logits = rows if len(wanted) == len(rows) else rows[wanted]
-            candidates = self.runner.likeliest(logits, CANDIDATES)
-            self._successors.update([tokens[row] for row in wanted], candidates)
-            self._recycling_seconds = perf_counter() - started
+        candidates = self.runner.computation.likeliest(rows, CANDIDATES)
+        tokens = [token for turn in turns for token in turn.chosen_after]
+        self._experience.successors.update(tokens, candidates)
+        self._recycling_seconds = perf_counter() - started
 
     def _choose(self, turns: list[Turn], rows: Tensor) -> list[list[int]]:
         """For each turn the token after its last committed one and after each draft node."""

@@ -40,6 +40,7 @@ class _Size:
         self._rest = _FIRST_PLAIN_STEPS  # plain steps to come
         self._next_rest = _SHORTEST_REST
         self._tried = 0  # drafting steps since the last rest
+        self._catches_up = False  # the next drafting step is the first one after a rest
 
     @property
     def allows(self) -> bool:
@@ -49,6 +50,10 @@ class _Size:
         if not drafting:
             self.plain.add(tokens, seconds)
             self._rest -= 1
+            self._catches_up = True
+            return
+        if self._catches_up:  # strategies hear of all that was said meanwhile: nothing to go by
+            self._catches_up = False
             return
         if not self._tried:  # after a rest everything may be different
             self.drafting = _Rate()

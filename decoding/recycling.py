@@ -6,7 +6,7 @@ requests together, and drafts are grown from it. Where the paper fills a fixed t
 decide here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from decoding.confidence import Confidence
 from decoding.tree import Guess
 
-CANDIDATES = 8
-_PRIORS = (0.35, 0.12, 0.07, 0.05, 0.04, 0.03, 0.025, 0.02)  # by rank
+CANDIDATES = 4
+_PRIORS = (0.35, 0.12, 0.07, 0.05)  # by rank
 _UNKNOWN = -1
+_SOURCE = "recycled"
 
 
 class Successors:
@@ -38,11 +39,14 @@ class Successors:
 class Recycler:
     """Guesses from the table. Its state at a node is the node's token."""
 
-    def __init__(self, successors: Successors, last: int) -> None:
+    def __init__(
+        self, successors: Successors, last: int, general: Confidence | None = None
+    ) -> None:
         self._successors = successors
-        self._confidence = Confidence()
+        self._confidence = Confidence(general)
         self._last = last
         self._expected = successors.of(last)
+        self._chances = self._by_rank()
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Take over what was emitted.
@@ -51,18 +55,25 @@ class Recycler:
         date by the very rows that chose them.
         """
         for rank, expected in enumerate(self._expected):
-            self._confidence.learn(rank, expected == tokens[0])
+            self._confidence.learn((_SOURCE, rank), expected == tokens[0])
+        self._chances = self._by_rank()
         self._last = tokens[-1]
         self._expected = self._successors.of(self._last)
+
+    def _by_rank(self) -> list[float]:
+        ranked = enumerate(_PRIORS)
+        return [self._confidence.chance((_SOURCE, rank), prior) for rank, prior in ranked]
 
     def root(self) -> int:
         """The last token."""
         return self._last
 
-    def guesses(self, state: int) -> Iterator[Guess]:
+    def guesses(self, state: int, least_chance: float) -> list[Guess]:
         """Its likeliest successors."""
-        for rank, token in enumerate(self._successors.of(state)):
-            yield Guess(token, self._confidence.chance(rank, _PRIORS[rank]), "recycled")
+        if least_chance > max(self._chances):
+            return []
+        likeliest = zip(self._successors.of(state), self._chances, strict=False)
+        return [Guess(token, p, _SOURCE) for token, p in likeliest if p >= least_chance]
 
     def follow(self, state: int, token: int) -> int:
         """Whatever comes, the table has something to say about it."""

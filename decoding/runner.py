@@ -19,7 +19,6 @@ from decoding.architecture import CacheGeometry
 from decoding.segment import Segment
 
 BLOCK_SIZE = 16
-_STRETCH = 64  # neighbouring logits that are looked at together
 
 
 class Computation(Protocol):
@@ -39,6 +38,12 @@ class Computation(Protocol):
 
         Returns the logits ``[rows, vocabulary]`` after each segment's tokens from its
         ``logits_from`` on, segment after segment.
+        """
+
+    def likeliest(self, logits: Tensor, count: int) -> NDArray[np.int32]:
+        """The tokens of each row's largest logits, largest first, ``[rows, count]``.
+
+        ``count`` is at most 64.
         """
 
     def arrangements(self) -> Iterator[None]:
@@ -86,30 +91,11 @@ class Runner:
             torch.cuda.synchronize(self.cache.device)  # who times a forward times all of it
         return logits
 
-    def likeliest(self, logits: Tensor, count: int) -> NDArray[np.int32]:
-        """The tokens of each row's largest logits, largest first, ``[rows, count]``."""
-        if logits.shape[-1] % _STRETCH:
-            best = logits.topk(count).indices
-        else:
-            best = _likeliest_by_stretches(logits, count)
-        tokens: NDArray[np.int32] = best.int().numpy(force=True)
-        return tokens
-
     @torch.inference_mode()
     def move(self, source: Sequence[int], target: Sequence[int]) -> None:
         """Copy the keys and values of some slots to others, in every layer."""
         index = torch.tensor([source, target], device=self.cache.device)
         self.cache.index_copy_(1, index[1], self.cache.index_select(1, index[0]))
-
-
-def _likeliest_by_stretches(logits: Tensor, count: int) -> Tensor:
-    """As ``topk``, but three times as fast: the largest are in the stretches with the largest."""
-    stretches = logits.unflatten(-1, (-1, _STRETCH))
-    places = stretches.amax(-1).topk(count).indices
-    candidates = stretches.gather(1, places[:, :, None].expand(-1, -1, _STRETCH)).flatten(1)
-    best = candidates.topk(count).indices
-    tokens: Tensor = places.gather(1, best // _STRETCH) * _STRETCH + best % _STRETCH
-    return tokens
 
 
 def _zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

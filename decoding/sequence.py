@@ -9,7 +9,7 @@ from torch import Tensor
 
 from decoding.cache import BlockTable
 from decoding.draft import NO_DRAFT, Draft, Strategy, Verdict
-from decoding.recycling import Successors
+from decoding.experience import Experience
 from decoding.request import Decision, FinishReason, Output, Request, TokenLogprob
 from decoding.sampling import Row, choice_seed, log_probabilities
 from decoding.text import TextStream
@@ -32,7 +32,7 @@ class Sequence:
         table: BlockTable,
         vocabulary_size: int,
         text: TextStream | None = None,
-        successors: Successors | None = None,
+        experience: Experience | None = None,
     ) -> None:
         self.request = request
         self.index = index
@@ -43,9 +43,10 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.output = Output(request_id=request.id, index=index)  # the news of this step
         self.arrived = perf_counter()
-        self.successors = successors or Successors(vocabulary_size)
-        self.recycles = False  # whether its rows are to bring the successors up to date
+        self.experience = experience or Experience(vocabulary_size)
+        self.recycles = False  # whether it drafts from the successors in it
         self.least_chance = LEAST_CHANCE  # of a guess, for it to be worth proposing now
+        self.pause = 0  # steps for which it is not to be asked for a draft
         self.decision: Decision | None = None  # the budget's, about its draft
         self._seed = choice_seed(request.sampling.seed, index)
         self._text = text
@@ -248,7 +249,8 @@ def check_token_ids(tokens: Iterable[int], vocabulary_size: int) -> None:
     Raises:
         ValueError: one is not in the vocabulary.
     """
-    if any(not 0 <= token < vocabulary_size for token in tokens):
+    ids = list(tokens)
+    if ids and not 0 <= min(ids) <= max(ids) < vocabulary_size:
         raise ValueError(f"token ids must be in 0..{vocabulary_size - 1}")
 
 

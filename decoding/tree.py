@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
+from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
 from decoding.draft import Draft
@@ -22,8 +23,11 @@ class Guesser(Protocol):
     def root(self) -> Any:
         """The state behind the last committed token."""
 
-    def guesses(self, state: Any) -> Iterable[Guess]:
-        """What may come next, each by itself: chances need not add up."""
+    def guesses(self, state: Any, least_chance: float) -> Iterable[Guess]:
+        """What may come next, each by itself: chances need not add up.
+
+        Less likely ones than that may be left out.
+        """
 
     def follow(self, state: Any, token: int) -> Any:
         """The state behind ``token``, or None where nothing is expected any more."""
@@ -31,6 +35,7 @@ class Guesser(Protocol):
 
 LEAST_CHANCE = 0.05  # of being accepted: what is less likely is never proposed
 
+_CHANCE = attrgetter("chance")
 _States = list[tuple[Guesser, Any]]
 
 
@@ -49,7 +54,9 @@ def grow(guessers: Sequence[Guesser], *, nodes: int, least_chance: float) -> Dra
 
     def offer(chance: float, parent: int, states: _States) -> None:
         left = chance
-        for guess in _distinct(states):
+        least = least_chance / chance
+        found = [guess for guesser, state in states for guess in guesser.guesses(state, least)]
+        for guess in _distinct(found) if len(found) > 1 else found:
             if left * guess.chance >= least_chance:
                 heappush(heap, (-left * guess.chance, next(order), parent, guess, states))
             left *= 1 - guess.chance
@@ -65,17 +72,19 @@ def grow(guessers: Sequence[Guesser], *, nodes: int, least_chance: float) -> Dra
     return Draft(tuple(tokens), tuple(parents), tuple(chances), tuple(sources))
 
 
-def _distinct(states: _States) -> list[Guess]:
+def _distinct(guesses: list[Guess]) -> list[Guess]:
     """The best guess at every token, the likeliest first."""
     best: dict[int, Guess] = {}
-    for guesser, state in states:
-        for guess in guesser.guesses(state):
-            known = best.get(guess.token)
-            if known is None or known.chance < guess.chance:
-                best[guess.token] = guess
-    return sorted(best.values(), key=lambda guess: -guess.chance)
+    for guess in guesses:
+        known = best.get(guess.token)
+        if known is None or known.chance < guess.chance:
+            best[guess.token] = guess
+    return sorted(best.values(), key=_CHANCE, reverse=True)
 
 
 def _behind(states: _States, token: int) -> _States:
-    followed = ((guesser, guesser.follow(state, token)) for guesser, state in states)
-    return [(guesser, state) for guesser, state in followed if state is not None]
+    return [
+        (guesser, behind)
+        for guesser, state in states
+        if (behind := guesser.follow(state, token)) is not None
+    ]

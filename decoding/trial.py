@@ -2,7 +2,7 @@
 
 _PRIOR_WON, _PRIOR_SPENT = 4.0, 60.0  # tokens, nodes
 _DECAY = 0.98
-_SHORTEST_REST, _LONGEST_REST = 8, 256  # steps
+_SHORTEST_REST, _LONGEST_REST = 8, 4096  # steps of all requests together
 
 
 class Trial:
@@ -33,6 +33,8 @@ class Trial:
 
     def refused(self) -> None:
         """The engine did not take it: rest."""
+        if self.is_resting:  # another request has heard of it in this step
+            return
         self._rest = self._next_rest
         self._next_rest = min(2 * self._next_rest, _LONGEST_REST)
 

@@ -87,6 +87,7 @@ class NgramPool:
         return list(reversed(self._of.get(token, ())))
 
 
+_SOURCE = "pool"
 _PRIORS = (0.3, 0.5, 0.6, 0.6)  # by depth
 _State = tuple[int, list[Ngram]]  # depth, continuations
 
@@ -94,16 +95,16 @@ _State = tuple[int, list[Ngram]]  # depth, continuations
 class PoolGuesser:
     """Guesses from the pool."""
 
-    def __init__(self, pool: NgramPool, last: int) -> None:
+    def __init__(self, pool: NgramPool, last: int, general: Confidence | None = None) -> None:
         self._pool = pool
-        self._confidence = Confidence()
+        self._confidence = Confidence(general)
         self._last = last
 
     def extend(self, tokens: Sequence[int]) -> None:
         """Take over what was emitted, and see how the latest guess did."""
         for guess in self._pool.of(self._last)[:1]:
             for depth, (expected, token) in enumerate(zip(guess, tokens, strict=False)):
-                self._confidence.learn(depth, expected == token)
+                self._confidence.learn((_SOURCE, depth), expected == token)
                 if expected != token:
                     break
         self._last = tokens[-1]
@@ -112,12 +113,12 @@ class PoolGuesser:
         """All continuations of the last token."""
         return 0, self._pool.of(self._last)
 
-    def guesses(self, state: _State) -> Iterator[Guess]:
+    def guesses(self, state: _State, least_chance: float) -> Iterator[Guess]:
         """The next tokens of the continuations."""
         depth, continuations = state
         for token in dict.fromkeys(each[depth] for each in continuations):
             prior = _PRIORS[min(depth, len(_PRIORS) - 1)]
-            yield Guess(token, self._confidence.chance(depth, prior), "pool")
+            yield Guess(token, self._confidence.chance((_SOURCE, depth), prior), _SOURCE)
 
     def follow(self, state: _State, token: int) -> _State | None:
         """Those that go on with this token."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -24,6 +25,7 @@ CANDIDATES = (
     Shapes(rows=16),
     Shapes(rows=32),
 )
+_STRETCH = 64  # neighbouring logits that are looked at together
 _PRODUCT_ROWS = (512, 128, 32)  # most rows of a product, the most first
 
 
@@ -68,6 +70,15 @@ class EagerComputation:
         logits: Tensor = output.logits[0, : len(wanted)]
         return logits
 
+    def likeliest(self, logits: Tensor, count: int) -> NDArray[np.int32]:
+        """The largest of each row; see :class:`decoding.runner.Computation`."""
+        if logits.shape[-1] % _STRETCH:
+            best = logits.topk(count).indices
+        else:
+            best = _likeliest_by_stretches(logits, count)
+        tokens: NDArray[np.int32] = best.int().numpy(force=True)
+        return tokens
+
     def arrangements(self) -> Iterator[None]:
         """Take on shapes under which a row's bits may hold, fastest first."""
         for self.shapes in CANDIDATES:
@@ -106,3 +117,13 @@ class EagerComputation:
     def _row(self, values: np.ndarray, length: int) -> Tensor:
         padded = np.pad(values, (0, length - len(values)), mode="edge")
         return torch.from_numpy(padded)[None].to(self.device)
+
+
+def _likeliest_by_stretches(logits: Tensor, count: int) -> Tensor:
+    """As ``topk``, but three times as fast: the largest are in the stretches with the largest."""
+    stretches = logits.unflatten(-1, (-1, _STRETCH))
+    places = stretches.amax(-1).topk(count).indices
+    candidates = stretches.gather(1, places[:, :, None].expand(-1, -1, _STRETCH)).flatten(1)
+    best = candidates.topk(count).indices
+    tokens: Tensor = places.gather(1, best // _STRETCH) * _STRETCH + best % _STRETCH
+    return tokens

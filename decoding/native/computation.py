@@ -6,6 +6,7 @@ from itertools import chain
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -58,6 +59,12 @@ class NativeComputation:
         )
         self.decoder.forward(batch, logits)
         return logits
+
+    def likeliest(self, logits: Tensor, count: int) -> NDArray[np.int32]:
+        """The largest of each row; see :class:`decoding.runner.Computation`."""
+        tokens = np.empty((len(logits), count), np.int32)
+        self.decoder.likeliest(logits.contiguous(), tokens)
+        return tokens
 
     def arrangements(self) -> Iterator[None]:
         """There is one: every row is computed by itself, in an order of its own."""

@@ -3,7 +3,9 @@
 import weakref
 from ctypes import CDLL, byref
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -57,6 +59,12 @@ class NativeDecoder:
             MemoryError: there is no room to compute it.
         """
         _check(self._library.stride_forward(self._handle, byref(batch), logits.data_ptr()))
+
+    def likeliest(self, logits: Tensor, tokens: NDArray[np.int32]) -> None:
+        """The largest logits of each row, largest first; ``tokens`` is ``[rows, up to 64]``."""
+        rows, count = tokens.shape
+        found = tokens.ctypes.data
+        self._library.stride_likeliest(logits.data_ptr(), rows, logits.shape[1], count, found)
 
     def seconds(self) -> dict[str, float]:
         """Time spent in each phase, by all forwards so far."""

@@ -92,6 +92,7 @@ def library(cache_dir: Path | None = None) -> ctypes.CDLL:
     loaded.stride_seconds.restype = POINTER(c_double * len(PHASES))
     loaded.stride_instructions.restype = c_char_p
     loaded.stride_forward.argtypes = [c_void_p, POINTER(Batch), c_void_p]
+    loaded.stride_likeliest.argtypes = [c_void_p, c_int, c_int, c_int, c_void_p]
     if not loaded.stride_ready():
         raise NoKernels("the system does not lend its matrix unit")
     return loaded

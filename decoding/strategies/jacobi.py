@@ -9,8 +9,8 @@ from msgspec import Meta
 
 from decoding.confidence import Confidence
 from decoding.draft import Draft, Strategy, Verdict
+from decoding.experience import Experience
 from decoding.request import SourceCounts
-from decoding.trial import Trial
 
 if TYPE_CHECKING:
     from decoding.sequence import Sequence
@@ -68,7 +68,7 @@ def _shrinking(seq: "Sequence", size: int) -> Strategy:
 
 
 def _sliding(seq: "Sequence", size: int) -> Strategy:
-    block = _Block(seq.request.prompt, size)
+    block = _Block(seq.request.prompt, size, seq.experience)
     while True:
         verdict = yield block.draft()
         block.learn(verdict)
@@ -77,12 +77,12 @@ def _sliding(seq: "Sequence", size: int) -> Strategy:
 class _Block:
     """Guesses at the next tokens, each with the number of corrections it has been through."""
 
-    def __init__(self, prompt: Tokens[int], size: int) -> None:
+    def __init__(self, prompt: Tokens[int], size: int, experience: Experience) -> None:
         self._prompt = prompt
         self._size = size
         self._random = Random(len(prompt))
-        self._confidence = Confidence()
-        self._trial = Trial()
+        self._confidence = Confidence(experience.confidence)
+        self._trial = experience.trials["jacobi"]
         self._guesses: list[tuple[int, int]] = []
         self._fill()
 
@@ -93,7 +93,7 @@ class _Block:
         chances: list[float] = []
         chance = 1.0
         for _, age in self._guesses:
-            chance *= self._confidence.chance(age, _PRIORS[age])
+            chance *= self._confidence.chance(("jacobi", age), _PRIORS[age])
             chances.append(max(chance, self._trial.worth))
         chain = Draft.chain([token for token, _ in self._guesses])
         return Draft(chain.tokens, chain.parents, tuple(chances))
@@ -110,7 +110,7 @@ class _Block:
         else:
             self._trial.took(verified, verdict.accepted)
         for (_, age), is_right in zip(self._guesses, _outcomes(verdict), strict=False):
-            self._confidence.learn(age, is_right)
+            self._confidence.learn(("jacobi", age), is_right)
         # choices[i] is the model's token at the place of guess i, if all before it were right.
         for place in range(min(verified + 1, self._size)):
             _, age = self._guesses[place]

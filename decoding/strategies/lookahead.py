@@ -22,7 +22,7 @@ LOSSLESS = True
 def decode(
     seq: "Sequence",
     *,
-    window: Annotated[int, Meta(ge=0, le=64)] = 7,
+    window: Annotated[int, Meta(ge=0, le=64)] = 0,
     ngram: Annotated[int, Meta(ge=3, le=16)] = 5,
     guesses: Annotated[int, Meta(ge=1, le=64)] = 7,
     copying: bool = True,
@@ -31,15 +31,23 @@ def decode(
 ) -> Strategy:
     """Grow one tree from all sources, with the window beside it.
 
-    Lookahead decoding (Fu et al., arXiv 2402.02057) with its W, N and G: ``window`` columns,
-    n-grams of ``ngram`` tokens, ``guesses`` of them kept for each token. Without ``copying``
-    (prompt, answer and references, as in the strategy ``reference``) and ``recycling`` it is the
-    published algorithm, step for step, but that the window's own paths may be accepted, too.
-    ``nodes`` is the most that the tree has beside the window.
+    Lookahead decoding (Fu et al., arXiv 2402.02057) with its W, N and G: ``window`` columns (none
+    unless asked for), n-grams of ``ngram`` tokens, ``guesses`` of them kept for each token. With a
+    window and without ``copying`` (prompt, answer and references, as in the strategy ``reference``)
+    and ``recycling`` it is the published algorithm, step for step, but that the window's own paths
+    may be accepted, too. ``nodes`` is the most that the tree has beside the window.
     """
-    known = Copier(seq.request.references, seq.tokens, match=1) if copying else None
-    recycler = Recycler(seq.successors, seq.tokens[-1]) if recycling else None
-    lookahead = _Lookahead(seq, window, ngram, guesses) if window else None
+    general = seq.experience.confidence
+    known = recycler = None
+    if copying:
+        known = Copier(seq.request.references, seq.tokens, match=1, general=general)
+    if recycling:
+        recycler = Recycler(seq.experience.successors, seq.tokens[-1], general)
+    lookahead = None
+    if window:
+        # Alone it is what was asked for, whether it pays or not.
+        trial = seq.experience.trials["window"] if copying or recycling else Trial()
+        lookahead = _Lookahead(seq, window, ngram, guesses, trial)
     guessers = [each for each in (known, recycler, lookahead and lookahead.guesser) if each]
     seq.recycles = recycling
     while True:
@@ -58,13 +66,13 @@ def decode(
 class _Lookahead:
     """The window and its pool in one sequence."""
 
-    def __init__(self, seq: "Sequence", width: int, ngram: int, guesses: int) -> None:
+    def __init__(self, seq: "Sequence", width: int, ngram: int, guesses: int, trial: Trial) -> None:
         random = Random(len(seq.tokens))
         self._window = Window(width, ngram, lambda: random.choice(seq.request.prompt))
         self._pool = NgramPool(guesses)
-        self.guesser = PoolGuesser(self._pool, seq.tokens[-1])
+        self.guesser = PoolGuesser(self._pool, seq.tokens[-1], seq.experience.confidence)
         self._last = seq.tokens[-1]
-        self._trial = Trial()
+        self._trial = trial
 
     def published(self) -> Draft:
         """All guesses as chains, then the window, whatever they cost."""

@@ -26,7 +26,8 @@ def decode(
     copying goes. ``match`` is LLMA's trigger length n: the tokens that must agree. ``copy`` is its
     block length k: the most tokens of a draft.
     """
-    copier = Copier(seq.request.references, seq.tokens, match=match)
+    general = seq.experience.confidence
+    copier = Copier(seq.request.references, seq.tokens, match=match, general=general)
     while True:
         verdict = yield grow([copier], nodes=copy, least_chance=seq.least_chance)
         copier.extend(verdict.tokens)

@@ -180,6 +180,14 @@ def test_confidence_moves_from_its_prior_to_what_is_seen() -> None:
     assert confidence.chance("prompt", prior=0.6) == 0.6
 
 
+def test_what_all_requests_have_seen_is_the_prior_of_the_next() -> None:
+    general = Confidence(prior_weight=20, decay=0.999)
+    for _ in range(200):
+        Confidence(general).learn("prompt", False)
+    assert Confidence(general).chance("prompt", prior=0.6) < 0.1
+    assert Confidence(general).chance("document", prior=0.6) == 0.6
+
+
 def agreement(predicted: Sequence[int], said: Sequence[int]) -> tuple[int, int]:
     counted = Agreement(predicted)
     counted.extend(said)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from decoding.draft import Draft, Verdict
+from decoding.experience import Experience
 from decoding.strategies import jacobi
 from decoding.verify import accepted_path
 
@@ -26,7 +27,8 @@ def by_text(text: Sequence[int]) -> int:
 
 def driven(model: Model, steps: int, **options: Any) -> list[Verdict]:
     text = [*PROMPT, model(PROMPT)]
-    seq: Any = SimpleNamespace(tokens=list(text), request=SimpleNamespace(prompt=PROMPT))
+    request = SimpleNamespace(prompt=PROMPT)
+    seq: Any = SimpleNamespace(tokens=[*text], request=request, experience=Experience(200))
     strategy = jacobi.decode(seq, **options)
     draft = next(strategy)
     verdicts = []
@@ -70,6 +72,14 @@ def test_shrinking_blocks_are_decoded_as_published(model: Model, size: int) -> N
 def test_a_consistent_model_gains_a_whole_block_every_other_forward() -> None:
     verdicts = driven(by_place, 40, block=16)
     assert [len(verdict.tokens) for verdict in verdicts[:6]] == [1, 16, 1, 16, 1, 16]
+
+
+def test_what_did_not_pay_for_one_request_rests_for_the_next() -> None:
+    experience = Experience(200)
+    experience.trials["jacobi"].refused()
+    request = SimpleNamespace(prompt=PROMPT)
+    seq: Any = SimpleNamespace(tokens=[*PROMPT], request=request, experience=experience)
+    assert next(jacobi.decode(seq)) == Draft()
 
 
 def test_an_inconsistent_model_gains_nothing_and_loses_nothing() -> None:

@@ -184,6 +184,17 @@ def alone(runner: Runner, prefix: list[int], segment: Segment, node: int) -> Ten
     return logits[0]
 
 
+@pytest.mark.parametrize("vocabulary", [50, 64, 49_152, 50_001])
+def test_the_largest_logits_are_found_equal_ones_in_order(vocabulary: int) -> None:
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = torch.randn(5, vocabulary, generator=generator).round(decimals=1)
+    logits[1] = 0.0
+    logits[2] = float("-inf")
+    logits[3, :-3] = logits[3].sort().values[:-3]
+    found = computed(FAMILIES["llama"], "fp32").computation.likeliest(logits, 8)
+    assert found.tolist() == (-logits).sort(stable=True).indices[:, :8].tolist()
+
+
 def test_a_sequence_that_breaks_down_hurts_nobody(runner: Runner) -> None:
     """Its keys are NaN: its own logits are too, its neighbour's are the same bits as ever."""
     tokens = list(range(20))

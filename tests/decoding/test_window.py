@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from decoding.draft import Draft, Verdict
+from decoding.experience import Experience
 from decoding.strategies import lookahead
 from decoding.verify import accepted_path
 from decoding.window import NgramPool, PoolGuesser, Window
@@ -61,10 +62,10 @@ def test_the_pool_guesses_along_its_continuations() -> None:
         pool.add(ngram)
     guesser = PoolGuesser(pool, last=1)
     root = guesser.root()
-    assert [guess.token for guess in guesser.guesses(root)] == [5, 2]
+    assert [guess.token for guess in guesser.guesses(root, 0.0)] == [5, 2]
     behind = guesser.follow(root, 2)
     assert behind is not None
-    assert [guess.token for guess in guesser.guesses(behind)] == [4, 3]
+    assert [guess.token for guess in guesser.guesses(behind, 0.0)] == [4, 3]
     assert guesser.follow(behind, 4) is None
     assert guesser.follow(root, 9) is None
 
@@ -141,7 +142,7 @@ def driven(model: Model, steps: int, **options: Any) -> list[list[int]]:
     """What each step of the strategy emits, with only the window switched on."""
     text = [*PROMPT, model(PROMPT)]
     request = SimpleNamespace(prompt=PROMPT, references=())
-    seq: Any = SimpleNamespace(tokens=list(text), request=request, least_chance=0.05)
+    seq: Any = SimpleNamespace(tokens=list(text), request=request, experience=Experience(200))
     strategy = lookahead.decode(seq, copying=False, recycling=False, **options)
     draft = next(strategy)
     emitted = []

@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "decoder.h"
+#include "likeliest.h"
 
 namespace {
 
@@ -67,6 +68,14 @@ int stride_add_layer(Decoder* decoder, const stride::LayerSource* source) {
 int stride_set_ends(Decoder* decoder, const void* embedding, const void* norm, const void* head,
                     const float* cosines, const float* sines) {
   return failed([&] { decoder->set_ends(embedding, norm, head, cosines, sines); });
+}
+
+// The `count` largest logits of every row, largest first; `count` is at most Largest::kMost.
+void stride_likeliest(const float* logits, int rows, int vocabulary, int count, int32_t* tokens) {
+  for (int row = 0; row < rows; ++row) {
+    stride::likeliest(logits + static_cast<int64_t>(row) * vocabulary, vocabulary, count,
+                      tokens + static_cast<int64_t>(row) * count);
+  }
 }
 
 const double* stride_seconds(const Decoder* decoder) { return decoder->seconds(); }

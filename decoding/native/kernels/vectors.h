@@ -60,6 +60,17 @@ inline float sum(Floats values) {
 
 inline Floats larger(Floats a, Floats b) { return a > b ? a : b; }
 
+// Whether a comparison holds in any lane.
+inline bool any(Ints mask) {
+#if defined(__AVX512F__)
+  return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#else
+  int32_t found = 0;
+  for (int lane = 0; lane < kLanes; ++lane) found |= mask[lane];
+  return found != 0;
+#endif
+}
+
 // e to the power of x for x <= 87, within 2e-7 relative; exactly 0 below -87.
 inline Floats exponential(Floats x) {
   const Floats magic = all(12582912.0f);  // adding 1.5 * 2^23 rounds to an integer

@@ -1,0 +1,23 @@
+"""What requests teach an engine about guessing, for those that come after them. No torch."""
+
+from collections import defaultdict
+
+from decoding.confidence import Confidence
+from decoding.recycling import Successors
+from decoding.trial import Trial
+
+_PRIOR_WEIGHT = 20.0  # guesses that a prior written down here counts for
+_DECAY = 0.999  # about the last thousand guesses of a kind matter
+
+
+class Experience:
+    """Shared by all requests of an engine: it changes how much is guessed, never an answer.
+
+    ``successors`` are the likeliest tokens behind every token, ``confidence`` says how often each
+    kind of guess was right, ``trials`` which preparations pay, by name.
+    """
+
+    def __init__(self, vocabulary_size: int) -> None:
+        self.successors = Successors(vocabulary_size)
+        self.trials: defaultdict[str, Trial] = defaultdict(Trial)
+        self.confidence = Confidence(prior_weight=_PRIOR_WEIGHT, decay=_DECAY)
