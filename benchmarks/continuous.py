@@ -37,7 +37,8 @@ class Load:
     drafted: int = 0
     drafting_steps: int = 0
     drafting_seconds: float = 0.0  # of the steps with drafts
-    guessing_seconds: float = 0.0  # of them spent on guessing and choosing what is verified
+    drafting_guesses: float = 0.0  # of them spent on guessing and choosing what is verified
+    guessing_seconds: float = 0.0  # the same of all steps
     served: dict[int, Served] = field(default_factory=dict)  # by number of the prompt
 
     @property
@@ -47,8 +48,13 @@ class Load:
 
     @property
     def guessing_share(self) -> float:
-        """Of the steps in which anything was drafted, the part spent on guessing."""
-        return self.guessing_seconds / self.drafting_seconds if self.drafting_seconds else 0.0
+        """The part of all steps spent on guessing."""
+        return self.guessing_seconds / self.seconds
+
+    @property
+    def guessing_share_of_drafting(self) -> float:
+        """The part of it in steps in which anything was drafted."""
+        return self.drafting_guesses / self.drafting_seconds if self.drafting_seconds else 0.0
 
     def add(self, report: StepReport) -> None:
         """Count a step."""
@@ -58,10 +64,11 @@ class Load:
         self.rows += report.rows
         self.tokens += sum(len(output.tokens) for output in report.outputs)
         self.drafted += drafted
+        self.guessing_seconds += report.draft_seconds
         if drafted:
             self.drafting_steps += 1
             self.drafting_seconds += report.seconds
-            self.guessing_seconds += report.draft_seconds
+            self.drafting_guesses += report.draft_seconds
 
 
 def under_load(

@@ -125,7 +125,7 @@ def checked(answerer: Answerer, question: Question, way: Way) -> Answer:
 def batch(answerer: Answerer, questions: Sequence[Question], streams: int, number: int) -> Batch:
     """The questions that end in no loop, so many at a time, plainly and by lookahead."""
     asked = [each for each in questions if not each.is_loop]
-    asked = list(islice(cycle(asked), max(len(asked), 5 * streams)))
+    asked = list(islice(cycle(asked), max(len(asked), 3 * streams)))
     if number % 2:
         drafting = loaded(answerer, asked, streams, ALONE[1])
         return Batch(streams, loaded(answerer, asked, streams, PLAIN), drafting)

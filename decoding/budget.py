@@ -83,9 +83,12 @@ class Budget:
         )
 
     def _set_least_chance(self, refused: Sequence[_Node]) -> None:
-        """What is less likely than what was just refused need not be proposed next time."""
-        price = -refused[0][0] if refused else self.least_chance
-        self.least_chance = max(LEAST_CHANCE, price * _MARGIN)
+        """What is less likely than what was just refused need not be proposed next time.
+
+        Where nothing was refused, something less likely might have been worth its price, too.
+        """
+        chance = -refused[0][0] * _MARGIN if refused else self.least_chance / 2
+        self.least_chance = max(LEAST_CHANCE, chance)
 
     def _chances(self, draft: Draft) -> list[float]:
         """The estimates, corrected; a node never counts for more than its parent."""

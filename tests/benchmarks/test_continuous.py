@@ -60,4 +60,5 @@ def test_answers_are_kept_with_their_prompts() -> None:
 def test_guessing_is_compared_with_the_steps_that_drafted() -> None:
     load, engine = served([4, 4, 4], streams=2)
     assert load.drafting_steps == (len(engine.sizes) + 1) // 2
-    assert load.guessing_share == 0.25
+    assert load.guessing_share_of_drafting == 0.25
+    assert load.guessing_share == 0.25 * load.drafting_steps / load.steps

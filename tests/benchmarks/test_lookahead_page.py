@@ -27,7 +27,8 @@ def load(tokens_per_second: float, seconds: float) -> Load:
         drafted=30,
         drafting_steps=8,
         drafting_seconds=0.8,
-        guessing_seconds=0.02,
+        drafting_guesses=0.02,
+        guessing_seconds=0.025,
         served={0: Served("chat", TOKENS, seconds), 1: Served("code", TOKENS, seconds)},
     )
 
@@ -65,7 +66,7 @@ def test_batches_have_goals_of_their_own() -> None:
     goals = measured(findings())
     assert goals["16 streams, tokens per second"] == 1.25
     assert goals["16 streams, slowest category"] == 1.25
-    assert goals["16 streams: 5 % ÷ share of a step spent on guessing"] == 2.0
+    assert goals["16 streams, 5 % ÷ share of step time spent on guessing"] == 2.0
 
 
 def test_a_loss_is_called_a_miss() -> None:

@@ -127,6 +127,16 @@ def test_a_decision_says_what_it_is_made_of() -> None:
     )
 
 
+def test_what_is_proposed_goes_down_again_after_a_dear_moment() -> None:
+    weighing = budget(STEEP)
+    granted(weighing, chain(0.9))
+    dear = weighing.least_chance
+    for _ in range(5):
+        granted(weighing, Draft())
+    assert dear > 0.7
+    assert weighing.least_chance == 0.05
+
+
 def test_corrections_are_reported_by_source() -> None:
     learning = budget(FREE)
     learning.learn(chain(0.8, 0.4, source="prompt"), accepted=[0])
