@@ -10,17 +10,12 @@ from collections import deque
 from dataclasses import dataclass
 from time import perf_counter
 
-from decoding.budget import Budget, Wish
 from decoding.cache import BlockPool
 from decoding.draft import NO_DRAFT, Draft
-from decoding.governor import Governor
 from decoding.options import Limits
-from decoding.request import Decision
+from decoding.proposer import Proposer
 from decoding.segment import Segment
 from decoding.sequence import Sequence
-
-_MANY = 8  # sequences that draft together: among so many, asking all of them every time is dear
-_PAUSE = 2  # steps in which one is not asked that had nothing likely enough to propose
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +62,23 @@ class Turn:
 class Batcher:
     """The waiting line and the live sequences; ``decide`` reserves the blocks of every turn."""
 
-    def __init__(
-        self,
-        pool: BlockPool,
-        limits: Limits,
-        budget: Budget | None = None,
-        governor: Governor | None = None,
-    ) -> None:
+    def __init__(self, pool: BlockPool, limits: Limits, proposer: Proposer | None = None) -> None:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.preemptions = self.prefix_queries = self.prefix_hits = 0  # of the last step, in tokens
         self._pool = pool
         self._limits = limits
-        self._budget = budget
-        self._governor = governor
-        # Of the last step:
-        self.is_drafting = True
-        self.decisions: list[Decision] = []
-        self.draft_seconds = 0.0
+        self._proposer = proposer or Proposer(None, None, limits.step_tokens)
 
     def decide(self) -> list[Turn]:
         """The turns of the next step; sequences whose draft fails end here."""
         self.preemptions = self.prefix_queries = self.prefix_hits = 0
-        self.decisions, self.draft_seconds = [], 0.0
         turns: list[Turn] = []
         room = self._limits.step_tokens
         # Those that only need their next token go first: no prompt, however long, stalls them.
         order = sorted(self.running, key=lambda seq: seq.num_uncomputed > 1)
-        self.is_drafting = self._governor is None or self._governor.allows(max(1, len(order)))
-        drafts = self._drafts(order)
+        self._proposer.begin(len(order))
+        drafts = self._proposer.drafts(order)
         for others_left, seq in zip(range(len(order) - 1, -1, -1), order, strict=True):
             # NOTE: an earlier sequence may have preempted this one to make room for itself.
             if room and seq in self.running:
@@ -104,7 +87,7 @@ class Batcher:
                     turns.append(turn)
                     room -= turn.num_rows
         while room and (admitted := self._admit()) is not None:
-            draft = self._drafts([admitted]).get(admitted, NO_DRAFT)
+            draft = self._proposer.drafts([admitted]).get(admitted, NO_DRAFT)
             if turn := self._turn(admitted, draft, room, room - len(self.waiting)):
                 turns.append(turn)
                 room -= turn.num_rows
@@ -118,37 +101,6 @@ class Batcher:
         self.running = [seq for seq in self.running if not seq.is_finished]
         self.waiting = deque(seq for seq in self.waiting if not seq.is_finished)
         return finished
-
-    def _drafts(self, sequences: list[Sequence]) -> dict[Sequence, Draft]:
-        """What those draft that may reach their end: all they would, or what is worth its price."""
-        most = self._limits.step_tokens
-        ready = [seq for seq in sequences if seq.num_uncomputed <= most]
-        for seq in sequences:
-            seq.decision = None
-        if not self.is_drafting or not any(seq.drafts for seq in ready):
-            return {}
-        started = perf_counter()
-        drafts = [self._wished(seq, _PAUSE if len(ready) >= _MANY else 0) for seq in ready]
-        if self._budget is not None:
-            contexts = [len(seq.tokens) for seq in ready]
-            drafts, decision = self._budget.share(list(map(Wish, drafts, contexts)), most)
-            self.decisions.append(decision)
-            for seq in ready:
-                seq.decision = decision
-        self.draft_seconds += perf_counter() - started
-        return dict(zip(ready, drafts, strict=True))
-
-    def _wished(self, seq: Sequence, pause: int) -> Draft:
-        """What it would draft; if that is nothing, it is not asked for ``pause`` steps."""
-        if seq.pause:
-            seq.pause -= 1
-            return NO_DRAFT
-        if self._budget is not None:
-            seq.least_chance = self._budget.least_chance
-        # One token is emitted beside the accepted ones, so guess at most to the one before.
-        draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=self._limits.step_tokens)
-        seq.pause = 0 if draft.tokens else pause
-        return draft
 
     def _turn(self, seq: Sequence, draft: Draft, room: int, with_draft: int) -> Turn | None:
         """What it computes in so many rows; together with a draft only in so many."""

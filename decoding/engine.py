@@ -21,8 +21,9 @@ from decoding.draft import Draft, Strategy, Verdict
 from decoding.experience import Experience
 from decoding.governor import Governor
 from decoding.options import Limits
+from decoding.proposer import Proposer
 from decoding.recycling import CANDIDATES
-from decoding.report import Drafting, StepReport
+from decoding.report import StepReport
 from decoding.request import Explanation, Output, Request, SourceCounts
 from decoding.runner import BLOCK_SIZE, Runner
 from decoding.sampling import Row, choose
@@ -55,9 +56,10 @@ class Engine:
         self.cost = cost
         self.eos = eos
         self.pool = BlockPool(runner.num_blocks, BLOCK_SIZE)
-        self._budget = Budget(cost) if cost is not None else None
-        self._governor = governor
-        self._batcher = Batcher(self.pool, limits or Limits(), self._budget, governor)
+        limits = limits or Limits()
+        budget = Budget(cost) if cost is not None else None
+        self._proposer = Proposer(budget, governor, limits.step_tokens)
+        self._batcher = Batcher(self.pool, limits, self._proposer)
         self._experience = Experience(runner.vocabulary_size)
         self._tokenizer = tokenizer
         self._steps = count()
@@ -158,7 +160,7 @@ class Engine:
 
     def _recycle(self, turns: list[Turn], rows: Tensor) -> None:
         """Note what the rows found likely, where anybody drafts from it."""
-        if not self._batcher.is_drafting or not any(turn.seq.recycles for turn in turns):
+        if not self._proposer.is_drafting or not any(turn.seq.recycles for turn in turns):
             return
         started = perf_counter()
         candidates = self.runner.computation.likeliest(rows, CANDIDATES)
@@ -205,8 +207,7 @@ class Engine:
         rows = [0, *(node + 1 for node in path)]  # the row each token was chosen in
         kept = seq.extend([chosen[row] for row in rows], self.eos)
         accepted = path[:kept]
-        if self._budget is not None:
-            self._budget.learn(draft, path)
+        self._proposer.learn(draft, path)
         if seq.request.logprobs is not None:
             seq.score(logits[rows[:kept]], self.eos)
         _count(seq, tuple(seq.tokens[-kept:]), draft, accepted)
@@ -219,15 +220,11 @@ class Engine:
     # --- report ---
 
     def _govern(self, turns: list[Turn], outputs: list[Output], seconds: float) -> None:
-        """Tell the governor how fast a step was, if it was one of mere decoding with strategies."""
+        """Take note of how fast a step was, if it was one of mere decoding with strategies."""
         decodes = turns and all(len(turn.tokens) == 1 for turn in turns)
-        if self._governor is not None and decodes and any(turn.seq.drafts for turn in turns):
-            self._governor.observe(
-                len(turns),
-                drafting=self._batcher.is_drafting,
-                tokens=sum(len(output.tokens) for output in outputs),
-                seconds=seconds,
-            )
+        if decodes and any(turn.seq.drafts for turn in turns):
+            tokens = sum(len(output.tokens) for output in outputs)
+            self._proposer.observe(len(turns), tokens, seconds)
 
     def _outputs(self, turns: list[Turn]) -> list[Output]:
         """The news of the sequences that chose a token or ended; the ended ones leave."""
@@ -248,17 +245,11 @@ class Engine:
             prefix_queries=self._batcher.prefix_queries,
             prefix_hits=self._batcher.prefix_hits,
             preemptions=self._batcher.preemptions,
-            draft_seconds=self._batcher.draft_seconds + self._recycling_seconds,
-            is_resting=not self._batcher.is_drafting and any(turn.seq.drafts for turn in turns),
-            decisions=self._batcher.decisions,
+            draft_seconds=self._proposer.seconds + self._recycling_seconds,
+            is_resting=not self._proposer.is_drafting and any(turn.seq.drafts for turn in turns),
+            decisions=self._proposer.decisions,
             cost=self.cost.report() if self.cost and tells_all else None,
-            drafting=self._drafting() if tells_all else None,
-        )
-
-    def _drafting(self) -> Drafting:
-        return Drafting(
-            corrections=self._budget.corrections() if self._budget else {},
-            paces=self._governor.paces() if self._governor else [],
+            drafting=self._proposer.report() if tells_all else None,
         )
 
 

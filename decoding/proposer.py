@@ -1,0 +1,93 @@
+"""Who drafts how much: strategies are asked, the budget grants, the governor lets rest."""
+
+from collections.abc import Iterable
+from time import perf_counter
+
+from decoding.budget import Budget, Wish
+from decoding.draft import NO_DRAFT, Draft
+from decoding.governor import Governor
+from decoding.report import Drafting
+from decoding.request import Decision
+from decoding.sequence import Sequence
+
+_MANY = 8  # sequences that draft together: among so many, asking all of them every time is dear
+_PAUSE = 2  # steps in which one is not asked that had nothing likely enough to propose
+
+
+class Proposer:
+    """Without a budget all that is proposed is granted, without a governor nothing ever rests.
+
+    ``most`` is the number of nodes that one step may have.
+    """
+
+    def __init__(self, budget: Budget | None, governor: Governor | None, most: int) -> None:
+        self._budget = budget
+        self._governor = governor
+        self._most = most
+        # Of the last step:
+        self.is_drafting = True
+        self.decisions: list[Decision] = []
+        self.seconds = 0.0
+
+    # --- before the forward ---
+
+    def begin(self, running: int) -> None:
+        """Begin a step in which so many sequences go on."""
+        self.decisions, self.seconds = [], 0.0
+        self.is_drafting = self._governor is None or self._governor.allows(max(1, running))
+
+    def drafts(self, sequences: list[Sequence]) -> dict[Sequence, Draft]:
+        """What those draft that may reach their end: all they would, or what is worth its price."""
+        for seq in sequences:
+            seq.decision = None
+        ready = [seq for seq in sequences if seq.num_uncomputed <= self._most]
+        if not self.is_drafting or not any(seq.drafts for seq in ready):
+            return {}
+        started = perf_counter()
+        pause = _PAUSE if len(ready) >= _MANY else 0
+        drafts = self._granted(ready, [self._wished(seq, pause) for seq in ready])
+        self.seconds += perf_counter() - started
+        return dict(zip(ready, drafts, strict=True))
+
+    def _wished(self, seq: Sequence, pause: int) -> Draft:
+        """What it would draft; if that is nothing, it is not asked for ``pause`` steps."""
+        if seq.pause:
+            seq.pause -= 1
+            return NO_DRAFT
+        if self._budget is not None:
+            seq.least_chance = self._budget.least_chance
+        # One token is emitted beside the accepted ones, so guess at most to the one before.
+        draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=self._most)
+        seq.pause = 0 if draft.tokens else pause
+        return draft
+
+    def _granted(self, sequences: list[Sequence], wished: list[Draft]) -> list[Draft]:
+        if self._budget is None:
+            return wished
+        contexts = [len(seq.tokens) for seq in sequences]
+        granted, decision = self._budget.share(list(map(Wish, wished, contexts)), self._most)
+        self.decisions.append(decision)
+        for seq in sequences:
+            seq.decision = decision
+        return granted
+
+    # --- after it ---
+
+    def learn(self, draft: Draft, accepted: Iterable[int]) -> None:
+        """Take note of the nodes of a draft that were accepted."""
+        if self._budget is not None:
+            self._budget.learn(draft, accepted)
+
+    def observe(self, sequences: int, tokens: int, seconds: float) -> None:
+        """Take note of a step in which so many sequences went on, and nobody read a prompt."""
+        if self._governor is not None:
+            self._governor.observe(
+                sequences, drafting=self.is_drafting, tokens=tokens, seconds=seconds
+            )
+
+    def report(self) -> Drafting:
+        """What has been learned about drafts."""
+        return Drafting(
+            corrections=self._budget.corrections() if self._budget else {},
+            paces=self._governor.paces() if self._governor else [],
+        )
