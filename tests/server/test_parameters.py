@@ -332,7 +332,7 @@ async def test_every_field_reaches_the_engine(
     )
     assert engine.request.n == 2
     assert engine.request.cache_salt == "salt"
-    assert engine.request.strategy == "lookahead"
+    assert engine.request.strategy == "autoregressive"
 
 
 @pytest.mark.parametrize(
