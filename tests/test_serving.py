@@ -139,7 +139,7 @@ def test_an_answer_says_how_it_was_decoded(client: OpenAI) -> None:
     assert how["strategy"] == "lookahead"
     assert how["lossless"] is True
     assert how["model_steps"] + how["steps_saved"] == answer.usage.completion_tokens
-    assert how["steps_saved"] == how["accepted_tokens"] <= how["drafted_tokens"]
+    assert 0 <= how["steps_saved"] <= how["accepted_tokens"] <= how["drafted_tokens"]
     drafted = sum(source["drafted_tokens"] for source in how["sources"].values())
     assert drafted == how["drafted_tokens"]
     assert how["time_to_first_token_ms"] > 0
