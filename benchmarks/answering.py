@@ -8,11 +8,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
+from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.replay import Replay
 from decoding.load import load_engine, new_engine
-from decoding.options import Limits, LoadOptions
+from decoding.models import DEFAULT_MODEL, progress_on, resolve
+from decoding.options import Limits, LoadOptions, default_cache_dir
 from decoding.request import OptionValue, Reference, Request, Sampling, SourceCounts, Stopping
 from server.tokenizer import Tokenizer
 from server.worker import ENVIRONMENT
@@ -46,6 +48,12 @@ class Answerer:
         self._directory = directory
         self.engine, _ = load_engine(directory, directory.name, LoadOptions(limits=_LIMITS))
         self.tokenizer = Tokenizer(PreTrainedTokenizerFast.from_pretrained(directory))
+
+    @classmethod
+    def of_the_default_model(cls, console: Console) -> "Answerer":
+        """Load what the server serves by default, fetched and converted if need be."""
+        progress = progress_on(console)
+        return cls(resolve(DEFAULT_MODEL, cache=default_cache_dir(), progress=progress).directory)
 
     def start_afresh(self) -> None:
         """Forget all that earlier requests have taught the engine: costs, worth of drafts, rows."""

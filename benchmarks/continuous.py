@@ -32,9 +32,7 @@ class Load:
 
     seconds: float = 0.0
     steps: int = 0
-    rows: int = 0
     tokens: int = 0
-    drafted: int = 0
     drafting_steps: int = 0
     drafting_seconds: float = 0.0  # of the steps with drafts
     drafting_guesses: float = 0.0  # of them spent on guessing and choosing what is verified
@@ -61,9 +59,7 @@ class Load:
         drafted = sum(output.drafted for output in report.outputs)
         self.seconds += report.seconds
         self.steps += 1
-        self.rows += report.rows
         self.tokens += sum(len(output.tokens) for output in report.outputs)
-        self.drafted += drafted
         self.guessing_seconds += report.draft_seconds
         if drafted:
             self.drafting_steps += 1

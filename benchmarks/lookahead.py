@@ -24,8 +24,6 @@ from benchmarks.loops import ends_in_a_loop
 from benchmarks.open_text import ALONE, PLAIN, SOURCES, Batch, Findings, Question, Way
 from benchmarks.processes import ROOT
 from benchmarks.replay import PromptLookup, replay
-from decoding.models import DEFAULT_MODEL, progress_on, resolve
-from decoding.options import default_cache_dir
 from server.chat import chat_tokens
 from server.schemas import Message
 
@@ -49,12 +47,10 @@ def main(
     """Measure, print, and write if asked to."""
     run_as_a_worker_does()
     console = Console(stderr=True)
-    directory = resolve(
-        DEFAULT_MODEL, cache=default_cache_dir(), progress=progress_on(console)
-    ).directory
     conversations = [each for path in workload or [WORKLOAD] for each in read(path)][:limit]
+    answerer = Answerer.of_the_default_model(console)
     with Progress(console=console) as progress:
-        text = page(measured(Answerer(directory), conversations, rounds, progress))
+        text = page(measured(answerer, conversations, rounds, progress))
     print(text)
     if write:
         PAGE.write_text(text, encoding="utf-8")

@@ -1,10 +1,7 @@
 """The page about lookahead and Jacobi: from findings to Markdown."""
 
-import shlex
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from statistics import median
 
 from benchmarks import machine
@@ -19,23 +16,22 @@ from benchmarks.open_text import (
     Way,
     added,
 )
-from benchmarks.report import Target, spread_text, table
+from benchmarks.report import Target, command, spread_text, table
 from decoding.request import SourceCounts
 from decoding.strategies import figures
 
 
 def page(findings: Findings) -> str:
     """The whole page."""
-    arguments = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
-    command = shlex.join(["python", "-m", "benchmarks.lookahead", *arguments])
     parts = [
         "# Lookahead and Jacobi",
-        f"Measured with `{command}`, which also writes this page: greedy answers of up to 256"
-        " tokens by the engine in this process, in its default settings, each compared token for"
-        " token with plain decoding's. *Loops* are answers that end in one piece of text over and"
-        " over, as small greedy models do; they are easy to guess and count nowhere but in their"
-        " own row. *Prompt lookup* is transformers' own candidate generator (n-grams of 2, 10"
-        " tokens), replayed on the same answers. Not measured on a GPU: none was there.",
+        f"Measured with `{command('benchmarks.lookahead')}`, which also writes this page: greedy"
+        " answers of up to 256 tokens by the engine in this process, in its default settings,"
+        " each compared token for token with plain decoding's. *Loops* are answers that end"
+        " in one piece of text over and over, as small greedy models do; they are easy to"
+        " guess and count nowhere but in their own row. *Prompt lookup* is transformers' own"
+        " candidate generator (n-grams of 2, 10 tokens), replayed on the same answers."
+        " Not measured on a GPU: none was there.",
         table(["", ""], [[name, value] for name, value in machine.facts().items()]),
         *_alone(findings),
         *_targets(findings),

@@ -21,8 +21,6 @@ from benchmarks.forced import Forced, forced
 from benchmarks.processes import ROOT
 from benchmarks.reference_page import page
 from benchmarks.replay import PromptLookup, Replay, replay
-from decoding.models import DEFAULT_MODEL, progress_on, resolve
-from decoding.options import default_cache_dir
 from decoding.request import Reference
 from server.chat import chat_tokens
 from server.documents import Document
@@ -53,11 +51,8 @@ def main(
     """Measure, print, and write if asked to."""
     run_as_a_worker_does()
     console = Console(stderr=True)
-    directory = resolve(
-        DEFAULT_MODEL, cache=default_cache_dir(), progress=progress_on(console)
-    ).directory
     conversations = [each for path in workload or [WORKLOAD] for each in read(path)]
-    answerer = Answerer(directory)
+    answerer = Answerer.of_the_default_model(console)
     replayed: list[Forced] = [
         forced(answerer.tokenizer, answerer.engine.eos, path) for path in forced_file or []
     ]

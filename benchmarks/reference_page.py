@@ -1,11 +1,8 @@
 """The page about reference copy: from results to Markdown."""
 
 import random
-import shlex
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from pathlib import Path
 from time import perf_counter
 
 from benchmarks import machine
@@ -13,7 +10,7 @@ from benchmarks.cases import Result, Run
 from benchmarks.comparisons import Spread
 from benchmarks.forced import Forced
 from benchmarks.replay import ReferenceCopy, Replay, replay
-from benchmarks.report import Target, table
+from benchmarks.report import Target, command, table
 from decoding.request import Reference
 
 COPY_HEAVY = ("retrieval_qa", "quoting", "code_edit_true", "code_edit_file", "rewrite")
@@ -33,14 +30,13 @@ def decoding(run: Run) -> tuple[float, float]:
 
 def page(results: Sequence[Result], replayed: Sequence[Forced]) -> str:
     """The whole page."""
-    arguments = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
-    command = shlex.join(["python", "-m", "benchmarks.reference", *arguments])
     parts = [
         "# Reference copy",
-        f"Measured with `{command}`, which also writes this page. Every turn is answered plainly"
-        " and with reference copy, alternately, one request at a time, greedily, up to 256 tokens,"
-        " the prompt read anew each time; the answers are compared token for token. *Prompt"
-        " lookup* is transformers' own candidate generator (its n-grams of 2, 10 tokens), replayed"
+        f"Measured with `{command('benchmarks.reference')}`, which also writes this page. Every"
+        " turn is answered plainly and with reference copy, alternately, one request at a time,"
+        " greedily, up to 256 tokens, the prompt read anew each time; the answers are compared"
+        " token for token. *Prompt lookup* is transformers' own candidate generator (its n-grams of"
+        " 2, 10 tokens), replayed"
         " on the same answers. *Loops* are answers that end in one piece of text over and over, as"
         " small greedy models do; those are copied with great success.",
         table(["", ""], [[name, value] for name, value in machine.facts().items()]),

@@ -1,6 +1,9 @@
 """From results to a report: a Markdown page and JSON. Measures and decides nothing."""
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.comparisons import (
@@ -148,6 +151,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def command(module: str) -> str:
+    """How the program that runs was called, without where its files lie."""
+    arguments = [Path(each).name if Path(each).is_absolute() else each for each in sys.argv[1:]]
+    return shlex.join(["python", "-m", module, *arguments])
 
 
 def one_line(text: str) -> str:

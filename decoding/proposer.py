@@ -15,8 +15,9 @@ _PAUSE = 2  # steps in which one is not asked that had nothing likely enough to 
 
 
 class Proposer:
-    """Without a budget all that is proposed is granted, without a governor nothing ever rests.
+    """Turns what strategies propose into what a step verifies, and learns from what came of it.
 
+    Without a budget all that is proposed is granted, without a governor nothing ever rests.
     ``most`` is the number of nodes that one step may have.
     """
 

@@ -118,7 +118,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     proposed: int
     granted: int
     accepted: int
-    decision: Decision | None  # None: drafting rested, or there is no price list
+    decision: Decision | None  # None: nobody drafts, drafting rests, or there is no price list
 
 
 class Output(Struct, kw_only=True):

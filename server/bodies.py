@@ -57,7 +57,7 @@ class Batch(Struct):
 
 
 class BudgetStep(Struct):
-    """What became of one choice's draft in one step; no batch: drafting rested."""
+    """What became of one choice's draft in one step; no batch: nothing was decided about it."""
 
     choice: int
     proposed: int

@@ -37,18 +37,13 @@ def decode(
     and ``recycling`` it is the published algorithm, step for step, but that the window's own paths
     may be accepted, too. ``nodes`` is the most that the tree has beside the window.
     """
-    general = seq.experience.confidence
-    known = recycler = None
-    if copying:
-        known = Copier(seq.request.references, seq.tokens, match=1, general=general)
-    if recycling:
-        recycler = Recycler(seq.experience.successors, seq.tokens[-1], general)
     lookahead = None
     if window:
         # Alone it is what was asked for, whether it pays or not.
         trial = seq.experience.trials["window"] if copying or recycling else Trial()
         lookahead = _Lookahead(seq, window, ngram, guesses, trial)
-    guessers = [each for each in (known, recycler, lookahead and lookahead.guesser) if each]
+    guessers = _guessers(seq, copying=copying, recycling=recycling)
+    guessers += [lookahead.guesser] if lookahead else []
     seq.recycles = recycling
     while True:
         if lookahead and len(guessers) == 1:
@@ -61,6 +56,20 @@ def decode(
             guesser.extend(verdict.tokens)
         if lookahead:
             lookahead.learn(verdict)
+
+
+def _guessers(
+    seq: "Sequence", *, copying: bool, recycling: bool
+) -> list[Copier | Recycler | PoolGuesser]:
+    """The sources beside the window."""
+    experience, references = seq.experience, seq.request.references
+    guessers: list[Copier | Recycler | PoolGuesser] = []
+    if copying:
+        guessers.append(Copier(references, seq.tokens, match=1, general=experience.confidence))
+    if recycling:
+        last = seq.tokens[-1]
+        guessers.append(Recycler(experience.successors, last, experience.confidence))
+    return guessers
 
 
 class _Lookahead:

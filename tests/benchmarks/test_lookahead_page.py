@@ -24,7 +24,6 @@ def load(tokens_per_second: float, seconds: float) -> Load:
         seconds=1.0,
         steps=10,
         tokens=int(tokens_per_second),
-        drafted=30,
         drafting_steps=8,
         drafting_seconds=0.8,
         drafting_guesses=0.02,

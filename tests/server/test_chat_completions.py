@@ -119,7 +119,7 @@ async def test_the_budgets_decisions_are_told_to_who_asks(
     }
 
 
-async def test_a_step_without_drafts_is_told_as_rest(
+async def test_a_step_without_a_decision_says_so(
     http: httpx.AsyncClient, engine: FakeEngine
 ) -> None:
     resting = Explanation(proposed=0, granted=0, accepted=0, decision=None)

@@ -144,4 +144,5 @@ def test_auto_takes_no_options(decoding: dict[str, int | str]) -> None:
 def test_past_answers_are_looked_up_where_they_could_be_used() -> None:
     assert wants_history({})
     assert wants_history({"strategy": "reference"})
+    assert wants_history({"strategy": "lookahead"})
     assert not wants_history({"strategy": "autoregressive"})

@@ -20,7 +20,7 @@ from decoding.report import StepReport
 from decoding.request import Output, Request, Sampling, Stopping
 from server.engine_client import EngineDied, Load
 from server.frames import Abort, FrameError, LoadModel, encode
-from server.worker import EngineFailed, Worker
+from server.worker import ENVIRONMENT, EngineFailed, Worker
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 PATIENCE = 20  # seconds, for what takes milliseconds on a quiet machine
@@ -111,6 +111,20 @@ async def test_a_started_worker_says_what_it_serves(worker: Worker) -> None:
     assert worker.info.context_length == CONTEXT
     assert worker.info.threads == OPTIONS.threads
     assert worker.info.eos_token_ids
+
+
+async def test_a_worker_has_threads_and_memory_for_an_engine(
+    shared: tuple[Worker, psutil.Process],
+) -> None:
+    assert ENVIRONMENT.items() <= shared[1].environ().items()
+
+
+async def test_what_the_operator_has_set_stays(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    async with started_worker(model) as (_, process):
+        assert process.environ()["GOMP_SPINCOUNT"] == "7"
 
 
 async def test_every_choice_is_answered(worker: Worker) -> None:
