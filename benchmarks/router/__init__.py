@@ -1,0 +1,1 @@
+"""The router's questions, its training and what it gets right."""
