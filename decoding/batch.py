@@ -6,7 +6,7 @@ tokens. When blocks run out, the latest arrival gives its own back and waits aga
 computed is recomputed, or still found in the prefix cache.
 """
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -130,8 +130,8 @@ class Batcher:
 
     def _admit(self) -> Sequence | None:
         """Start the next waiting sequence if there is room for all it has to compute."""
-        seq = next((seq for seq in self.waiting if self._may_start(seq)), None)
-        if seq is None or len(self.running) >= self._limits.running:
+        seq = self._next_waiting() if len(self.running) < self._limits.running else None
+        if seq is None:
             return None
         looks_up = self._limits.prefix_cache and not seq.scores_prompt
         if looks_up:
@@ -148,7 +148,13 @@ class Batcher:
         self.prefix_hits += seq.computed
         return seq
 
+    def _next_waiting(self) -> Sequence | None:
+        """The first one of the request that has the fewest in progress: none starves the others."""
+        running = Counter(id(seq.asked_by) for seq in self.running)
+        startable = (seq for seq in self.waiting if self._may_start(seq))
+        return min(startable, key=lambda seq: running[id(seq.asked_by)], default=None)
+
     def _may_start(self, seq: Sequence) -> bool:
-        """Choices of one request wait until the first has computed the prompt they share."""
-        siblings = [other for other in self.running if other.request is seq.request]
+        """Choices and branches of one request wait until the first has computed its prompt."""
+        siblings = [other for other in self.running if other.asked_by is seq.asked_by]
         return not siblings or any(other.computed >= other.num_prompt for other in siblings)

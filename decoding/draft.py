@@ -1,9 +1,9 @@
 """The protocol between a strategy and the engine: drafts go in, verdicts come back. No torch."""
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,13 @@ class Draft:
 NO_DRAFT = Draft()
 
 
+class Written(NamedTuple):
+    """What a branch wrote, and whether it came to an end before its tokens ran out."""
+
+    text: str
+    is_whole: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of a draft.
@@ -96,13 +103,42 @@ class Verdict:
     cut where the answer ended. ``accepted`` of them came from the draft. ``verified`` is the draft
     as it was verified (siblings merged, cut to the budget) and ``choices`` the model's token after
     the root and after every node of it: one more than there are nodes.
+
+    After a fork there is only what the branches have ``written``, in their order; nothing if their
+    prompts leave no room for an answer.
     """
 
     tokens: tuple[int, ...]
     accepted: int
     verified: Draft = NO_DRAFT
     choices: tuple[int, ...] = ()
+    written: tuple[Written, ...] = ()
 
 
-Strategy = Generator[Draft, Verdict, None]
-"""What a strategy module's ``decode`` returns; closing it aborts, ``yield from`` falls back."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fork:
+    """Prompts to be decoded side by side, in place of the request's own.
+
+    Branch ``i`` reads the request's prompt for ``stage`` with ``fields[i]`` filled in. What it
+    writes ends in front of one of the strings ``stop``, behind so many ``sentences`` (0: however
+    many), after ``max_tokens``, or where the model ends it.
+
+    With ``leads`` the branches are the answer: ``leads[i]`` and then what branch ``i`` writes, in
+    this order, the first unfinished one as it is written. Without leads nothing of them is shown.
+    """
+
+    stage: str
+    fields: tuple[Mapping[str, str], ...]
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    sentences: int = 0
+    leads: tuple[str, ...] = ()
+
+
+Strategy = Generator[Draft | Fork, Verdict, str | None]
+"""What a strategy module's ``decode`` returns; closing it aborts, ``yield from`` falls back.
+
+One that ends has nothing more to propose: the rest is decoded plainly. One that forks must do so
+from the start; if it ends before it has shown anything, the request's ``fallback`` answers, and
+what it returned is the reason.
+"""

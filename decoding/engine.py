@@ -19,6 +19,8 @@ from decoding.cache import BlockPool, BlockTable
 from decoding.cost import CostModel, Work
 from decoding.draft import Draft, Strategy, Verdict
 from decoding.experience import Experience
+from decoding.forking import Forking, Words
+from decoding.forks import Forks
 from decoding.governor import Governor
 from decoding.options import Limits
 from decoding.proposer import Proposer
@@ -32,6 +34,8 @@ from decoding.text import TextStream
 from decoding.verify import accepted_path
 
 _STEPS_BETWEEN_STATES = 64
+
+News = tuple[Sequence, Output]  # whose, and what
 
 
 class Engine:
@@ -62,6 +66,8 @@ class Engine:
         self._batcher = Batcher(self.pool, limits, self._proposer)
         self._experience = Experience(runner.vocabulary_size)
         self._tokenizer = tokenizer
+        self._words = Words(tokenizer) if tokenizer is not None else None
+        self._forks = Forks()
         self._steps = count()
         self._recycling_seconds = 0.0  # of the last step
 
@@ -73,7 +79,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._batcher.running or self._batcher.waiting)
+        return bool(self._batcher.running or self._batcher.waiting or self._forks.have_news)
 
     def add(self, request: Request, decode: Callable[[Sequence], Strategy] | None = None) -> None:
         """Queue a request, to be decoded by the strategy it names or by ``decode``.
@@ -85,12 +91,18 @@ class Engine:
         self._check(request)
         decode = decode or strategies.decoder(request.strategy, request.options)
         choices = [self._sequence(request, index) for index in range(request.n)]
-        for seq in choices:
-            seq.start(decode)
-        self._batcher.waiting.extend(choices)
+        if request.stages:
+            forkings = [self._forking(seq, decode(seq)) for seq in choices]
+            waiting = [seq for forking in forkings for seq in self._forks.begin(forking)]
+        else:
+            waiting = choices
+            for seq in choices:
+                seq.start(decode)
+        self._batcher.waiting.extend(waiting)
 
     def abort(self, request_id: str) -> None:
         """Stop working on a request; no output follows. Unknown ids are ignored."""
+        self._forks.abort(request_id)
         for seq in (*self._batcher.running, *self._batcher.waiting):
             if seq.request.id == request_id:
                 seq.end("abort")
@@ -103,10 +115,10 @@ class Engine:
         turns = self._batcher.decide()
         if turns and (logits := self._run(turns)) is not None:
             self._account(turns, logits)
-        outputs = self._outputs(turns)
+        news = self._news(turns)
         seconds = perf_counter() - started
-        self._govern(turns, outputs, seconds)
-        return self._report(turns, outputs, seconds)
+        self._govern(turns, news, seconds)
+        return self._report(turns, self._told(news), seconds)
 
     def _check(self, request: Request) -> None:
         length = len(request.prompt) + request.stopping.max_tokens
@@ -119,12 +131,28 @@ class Engine:
         named = chain(request.prompt, request.stopping.stop_token_ids, request.sampling.logit_bias)
         check_token_ids(named, self.runner.vocabulary_size)
 
-    def _sequence(self, request: Request, index: int) -> Sequence:
-        table = BlockTable(self.pool, request.cache_salt)
+    def _sequence(
+        self, request: Request, index: int = 0, asked_by: Request | None = None
+    ) -> Sequence:
+        table, stopping = BlockTable(self.pool, request.cache_salt), request.stopping
         text = None
         if self._tokenizer is not None:
-            text = TextStream(self._tokenizer, request.prompt, request.stopping.stop)
-        return Sequence(request, index, table, self.runner.vocabulary_size, text, self._experience)
+            text = TextStream(
+                self._tokenizer, request.prompt, stopping.stop, sentences=stopping.sentences
+            )
+        vocabulary_size = self.runner.vocabulary_size
+        return Sequence(request, index, table, vocabulary_size, text, self._experience, asked_by)
+
+    def _forking(self, seq: Sequence, strategy: Strategy) -> Forking:
+        if self._words is None:
+            raise ValueError("branches are written as text, and the engine has no tokenizer")
+        return Forking(
+            seq,
+            strategy=strategy,
+            words=self._words,
+            new_branch=lambda request: self._sequence(request, asked_by=seq.request),
+            context_length=self.context_length,
+        )
 
     # --- run ---
 
@@ -219,18 +247,25 @@ class Engine:
 
     # --- report ---
 
-    def _govern(self, turns: list[Turn], outputs: list[Output], seconds: float) -> None:
+    def _govern(self, turns: list[Turn], news: list[News], seconds: float) -> None:
         """Take note of how fast a step was, if it was one of mere decoding with strategies."""
         decodes = turns and all(len(turn.tokens) == 1 for turn in turns)
         if decodes and any(turn.seq.drafts for turn in turns):
-            tokens = sum(len(output.tokens) for output in outputs)
+            tokens = sum(len(output.tokens) for _, output in news)
             self._proposer.observe(len(turns), tokens, seconds)
 
-    def _outputs(self, turns: list[Turn]) -> list[Output]:
+    def _news(self, turns: list[Turn]) -> list[News]:
         """The news of the sequences that chose a token or ended; the ended ones leave."""
         finished = self._batcher.remove_finished()
         chose = [t.seq for t in turns if t.seq.output.tokens and not t.seq.is_finished]
-        return [seq.take_output() for seq in (*chose, *finished)]
+        return [(seq, seq.take_output()) for seq in (*chose, *finished)]
+
+    def _told(self, news: list[News]) -> list[Output]:
+        """What users see of the news: those of branches are part of their request's."""
+        outputs, ready = self._forks.take(news)
+        self._batcher.waiting.extend(ready)
+        self._batcher.remove_finished()  # branches that nobody needs any more
+        return outputs
 
     def _report(self, turns: list[Turn], outputs: list[Output], seconds: float) -> StepReport:
         tells_all = next(self._steps) % _STEPS_BETWEEN_STATES == 0

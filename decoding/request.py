@@ -29,11 +29,15 @@ class Sampling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Stopping(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When an answer ends. The model's own end-of-sequence ids count unless ``ignore_eos``."""
+    """When an answer ends. The model's own end-of-sequence ids count unless ``ignore_eos``.
+
+    ``sentences`` is how many it may have; 0 means any number.
+    """
 
     max_tokens: int
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
+    sentences: int = 0
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
 
@@ -50,6 +54,16 @@ class Reference(Struct, frozen=True, forbid_unknown_fields=True):
     likeness: float = 0.0
 
 
+Piece = tuple[int, ...] | str
+
+
+class Decoder(Struct, frozen=True, forbid_unknown_fields=True):
+    """A strategy by name, with its options."""
+
+    strategy: str
+    options: dict[str, OptionValue] = {}
+
+
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One prompt, to be answered ``n`` times.
 
@@ -57,6 +71,9 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log-probabilities at all); ``prompt_logprobs`` asks the same for the tokens of the prompt.
     ``references`` are for strategies that copy; no answer depends on them.
     ``explains_drafts`` asks for an ``Explanation`` of every step.
+    ``stages`` are the prompts of a strategy that forks, by name: token ids, and between them the
+    names of texts to be filled in. Its branches decode by ``fallback``, which answers the whole
+    request if the strategy cannot.
     ``cache_salt`` names the tenant: cache blocks are shared only between requests of equal salt.
     """
 
@@ -71,6 +88,8 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     options: dict[str, OptionValue] = {}
     references: tuple[Reference, ...] = ()
     explains_drafts: bool = False
+    stages: dict[str, tuple[Piece, ...]] = {}
+    fallback: Decoder = Decoder("autoregressive")
     cache_salt: str = ""
 
 
@@ -121,6 +140,22 @@ class Explanation(Struct, frozen=True, kw_only=True):
     decision: Decision | None  # None: nobody drafts, drafting rests, or there is no price list
 
 
+class BranchCounts(Struct):
+    """What the branches of a request came to."""
+
+    branches: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0  # of them, found in the prefix cache
+    hidden_tokens: int = 0  # written, but not shown as such
+
+    def add(self, other: "BranchCounts") -> None:
+        """Take over what came later."""
+        self.branches += other.branches
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.hidden_tokens += other.hidden_tokens
+
+
 class Output(Struct, kw_only=True):
     """What one step added to one choice of one request.
 
@@ -134,11 +169,13 @@ class Output(Struct, kw_only=True):
     text: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None  # once; no entry for the first token
-    steps: int = 0  # forward passes that produced at least one of ``tokens``: 0 or 1
+    steps: int = 0  # forward passes that produced ``tokens``: 0 or 1, more after a fork
     drafted: int = 0  # draft nodes verified
     accepted: int = 0  # draft nodes whose token was kept
     sources: dict[str, SourceCounts] = {}  # the same by where the guesses are from
     explanation: Explanation | None = None
+    branches: BranchCounts | None = None
+    fallback: str | None = None  # once: why the request's fallback answers
     cached_tokens: int | None = None  # once: prompt tokens found in the prefix cache
     queue_seconds: float | None = None  # once: from arrival to the first computed token
     finish_reason: FinishReason | None = None

@@ -8,7 +8,7 @@ from time import perf_counter
 from torch import Tensor
 
 from decoding.cache import BlockTable
-from decoding.draft import NO_DRAFT, Draft, Strategy, Verdict
+from decoding.draft import NO_DRAFT, Draft, Fork, Strategy, Verdict
 from decoding.experience import Experience
 from decoding.request import Decision, FinishReason, Output, Request, TokenLogprob
 from decoding.sampling import Row, choice_seed, log_probabilities
@@ -33,9 +33,11 @@ class Sequence:
         vocabulary_size: int,
         text: TextStream | None = None,
         experience: Experience | None = None,
+        asked_by: Request | None = None,
     ) -> None:
         self.request = request
         self.index = index
+        self.asked_by = asked_by or request  # what a user sent: not the same for a branch of it
         self.vocabulary_size = vocabulary_size
         self.tokens = list(request.prompt)
         self.computed = 0
@@ -124,11 +126,15 @@ class Sequence:
         try:
             # One that begins late finds what was said before among the tokens.
             if is_new or self._verdict is None:
-                return next(self._strategy)
-            return self._strategy.send(self._verdict)
+                proposed = next(self._strategy)
+            else:
+                proposed = self._strategy.send(self._verdict)
         except StopIteration:  # nothing more to propose: decode plainly
             self._strategy = None
             return NO_DRAFT
+        if isinstance(proposed, Fork):
+            raise TypeError("this request brings no prompts for branches")
+        return proposed
 
     def tell(self, verdict: Verdict) -> None:
         """Keep the verdict on the draft for the strategy's next turn.
@@ -165,6 +171,19 @@ class Sequence:
                 break
         self.output.text = self._take_text()
         return len(self.tokens) - before
+
+    def write(self, tokens: Iterable[int], text: str) -> None:
+        """Commit text of the answer that branches wrote, up to where the answer ends."""
+        before = len(self.tokens)
+        self.tokens += tokens
+        self.output.tokens += tuple(self.tokens[before:])
+        if self._text is not None:
+            self._text.write(text)
+            if self._text.stopped:
+                self.end("stop")
+        if not self.is_finished and self.num_remaining <= 0:
+            self.end("length")
+        self.output.text += self._take_text()
 
     def _reason_to_stop(self, token: int, eos: tuple[int, ...]) -> FinishReason | None:
         stopping = self.request.stopping

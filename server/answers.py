@@ -6,14 +6,16 @@ from functools import partial
 
 from msgspec import UNSET
 
-from decoding.request import Decision, Explanation, Output, SourceCounts, TokenLogprob
+from decoding.request import BranchCounts, Decision, Explanation, Output, SourceCounts, TokenLogprob
 from server.bodies import (
     Answer,
     Batch,
+    Branches,
     BudgetStep,
     ChunkChoice,
     CompletionTokensDetails,
     Decoding,
+    Fallback,
     PromptTokensDetails,
     SourceUse,
     Usage,
@@ -158,11 +160,12 @@ def decoding(job: Job) -> Decoding:
     """How the answer was decoded so far."""
     tally, seconds = job.tally, job.tally.first_token_seconds
     speed = tally.tokens_per_second
+    choice = job.answered_by
     return Decoding(
-        strategy=job.choice.strategy,
-        reason=job.choice.reason,
+        strategy=choice.strategy,
+        reason=choice.reason,
         history=job.history,
-        lossless=job.choice.lossless,
+        lossless=choice.lossless,
         bit_exact=job.engine.bit_exact,
         model_steps=tally.steps,
         steps_saved=tally.steps_saved,
@@ -171,9 +174,25 @@ def decoding(job: Job) -> Decoding:
         sources={name: _use(counts) for name, counts in tally.sources.items()},
         time_to_first_token_ms=None if seconds is None else round(seconds * 1000, 3),
         tokens_per_second=None if speed is None else round(speed, 2),
-        figures=job.choice.figures(tally.sources) or UNSET,
+        figures=choice.figures(tally.sources) or UNSET,
+        branches=_branches(tally.branches) if tally.branches.branches else UNSET,
+        fallback=_fallback(job) if tally.fallbacks else UNSET,
         budget=list(map(_budget_step, tally.explanations)) if job.explains_drafts else UNSET,
     )
+
+
+def _branches(counts: BranchCounts) -> Branches:
+    return Branches(
+        count=counts.branches,
+        prompt_tokens=counts.prompt_tokens,
+        shared_prompt_tokens=counts.cached_tokens,
+        hidden_tokens=counts.hidden_tokens,
+    )
+
+
+def _fallback(job: Job) -> Fallback:
+    strategy = job.requests[0].fallback.strategy
+    return Fallback(job.tally.fallbacks, strategy, job.tally.fallback_reason)
 
 
 def _use(counts: SourceCounts) -> SourceUse:

@@ -22,6 +22,7 @@ from server.routes import CHAT_PATH, COMPLETIONS_PATH, router
 from server.scheduler import DEFAULT_POLICY, Policy
 from server.services import Services
 from server.tokenizer import Tokenizer
+from server.wordings import Wordings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,6 +39,7 @@ def create_app(
     metrics: Metrics,
     history: History | None = None,
     policy: Policy = DEFAULT_POLICY,
+    wordings: Wordings | None = None,
     api_keys: Sequence[str] = (),
     limits: Limits | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
@@ -60,6 +62,7 @@ def create_app(
         metrics=metrics,
         history=history or History(0),
         policy=policy,
+        wordings=wordings or Wordings(),
         model_names=tuple(model_names),
         limits=limits or Limits(),
         version=stride_version(),

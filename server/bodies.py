@@ -66,10 +66,31 @@ class BudgetStep(Struct):
     batch: Batch | None
 
 
+class Branches(Struct):
+    """What the branches of an answer took: how many, and how much of what they read was shared.
+
+    ``hidden_tokens`` were written on the way, but are not in the answer as such.
+    """
+
+    count: int
+    prompt_tokens: int
+    shared_prompt_tokens: int
+    hidden_tokens: int
+
+
+class Fallback(Struct):
+    """Answers that the strategy could not give: how many, by which other one, and why."""
+
+    choices: int
+    strategy: str
+    reason: str
+
+
 class Decoding(Struct):
     """How the answer was decoded.
 
-    ``figures`` are a strategy's own, ``budget`` is there for requests that ask for it.
+    ``figures`` are a strategy's own, ``budget`` is there for requests that ask for it, ``branches``
+    and ``fallback`` where there were any.
     """
 
     strategy: str
@@ -85,6 +106,8 @@ class Decoding(Struct):
     time_to_first_token_ms: float | None
     tokens_per_second: float | None
     figures: dict[str, float] | UnsetType = UNSET
+    branches: Branches | UnsetType = UNSET
+    fallback: Fallback | UnsetType = UNSET
     budget: list[BudgetStep] | UnsetType = UNSET
 
 

@@ -1,10 +1,12 @@
 """Messages → token ids by the model's chat template; what users write never becomes control."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from jinja2 import TemplateError
 
+from decoding.request import Piece
 from server.documents import Document, preamble
 from server.errors import ApiError, invalid, shorten
 from server.schemas import Message
@@ -26,9 +28,26 @@ async def chat_tokens(
     Raises:
         ApiError: the template refuses the messages, or the documents have no place.
     """
+    pieces = await chat_pieces(tokenizer, messages, documents, {})
+    return list(chain.from_iterable(piece for piece in pieces if not isinstance(piece, str)))
+
+
+async def chat_pieces(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    documents: Sequence[Document],
+    marks: Mapping[str, str],
+) -> list[Piece]:
+    """The same with places left open: where a message has one of ``marks``, the mark's name.
+
+    Raises:
+        ApiError: see ``chat_tokens``.
+    """
     num_characters = sum(len(message.content) for message in messages)
     num_characters += sum(document.num_characters for document in documents)
-    return await off_loop_if_long(num_characters, _chat_tokens, tokenizer, messages, documents)
+    return await off_loop_if_long(
+        num_characters, _chat_pieces, tokenizer, messages, documents, marks
+    )
 
 
 async def prompt_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
@@ -36,15 +55,18 @@ async def prompt_tokens(tokenizer: Tokenizer, text: str) -> list[int]:
     return await off_loop_if_long(len(text), tokenizer.encode_prompt, text)
 
 
-def _chat_tokens(
-    tokenizer: Tokenizer, messages: Sequence[Message], documents: Sequence[Document]
-) -> list[int]:
+def _chat_pieces(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    documents: Sequence[Document],
+    marks: Mapping[str, str],
+) -> list[Piece]:
     if documents and not tokenizer.template_takes_documents:
         messages, documents = _in_last_question(documents, messages), ()
-    stand_ins = _StandIns(tokenizer.special_texts)
+    stand_ins = _StandIns(tokenizer.special_texts, marks)
     turns = [_turn(message, stand_ins) for message in messages]
     pages = [_page(document, stand_ins) for document in documents]
-    return stand_ins.tokens(tokenizer, _render(tokenizer, turns, pages))
+    return list(stand_ins.pieces(tokenizer, _render(tokenizer, turns, pages)))
 
 
 def _in_last_question(documents: Sequence[Document], messages: Sequence[Message]) -> list[Message]:
@@ -63,9 +85,10 @@ def _in_last_question(documents: Sequence[Document], messages: Sequence[Message]
 class _StandIns:
     """Takes the control tokens out of what users write, and puts them back as mere text."""
 
-    def __init__(self, control_texts: Iterable[str]) -> None:
-        # The marks are replaced as well, so that nobody can write a stand-in.
-        replaced = [*control_texts, _OPEN, _CLOSE]
+    def __init__(self, control_texts: Iterable[str], marks: Mapping[str, str]) -> None:
+        self._marks = marks
+        # What encloses stand-ins is replaced as well, so that nobody can write one.
+        replaced = [*marks, *control_texts, _OPEN, _CLOSE]
         self._replaced = re.compile("|".join(map(re.escape, replaced)))
         self._found: list[str] = []
 
@@ -77,14 +100,15 @@ class _StandIns:
         self._found.append(match[0])
         return f"{_OPEN}{len(self._found) - 1}{_CLOSE}"
 
-    def tokens(self, tokenizer: Tokenizer, rendered: str) -> list[int]:
-        """What the template wrote, with the user's own text in place of the stand-ins."""
-        pieces = _STAND_IN.split(rendered)
-        tokens = tokenizer.encode(pieces[0])
-        for number, after in zip(pieces[1::2], pieces[2::2], strict=True):
-            tokens += tokenizer.encode_literally(self._found[int(number)])
-            tokens += tokenizer.encode(after) if after else []
-        return tokens
+    def pieces(self, tokenizer: Tokenizer, rendered: str) -> Iterator[Piece]:
+        """What the template wrote, with what the stand-ins stand for; marks by their names."""
+        texts = _STAND_IN.split(rendered)
+        yield tuple(tokenizer.encode(texts[0]))
+        for number, after in zip(texts[1::2], texts[2::2], strict=True):
+            found = self._found[int(number)]
+            yield self._marks.get(found) or tuple(tokenizer.encode_literally(found))
+            if after:
+                yield tuple(tokenizer.encode(after))
 
 
 def _turn(message: Message, stand_ins: _StandIns) -> dict[str, str]:

@@ -32,10 +32,13 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
     metrics, strategy = services.metrics, job.choice.strategy
     metrics.observe_prompt(strategy, job.tally.prompt_tokens)
     metrics.observe_history(job.history)
+    metrics.observe_choice(job.choice)
 
     def finish(status: int) -> None:
+        services.jobs.discard(job)
         seconds = time.monotonic() - job.tally.arrived
         metrics.observe_finished(job.endpoint, strategy, status, job.tally, seconds)
+        _log_finished(job, status, seconds)
 
     try:
         async with aclosing(_outputs(services, job)) as outputs:
@@ -44,6 +47,8 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
                 is_first = job.tally.first_token_seconds is None
                 gap = job.tally.add(part.choice, output)
                 metrics.observe_output(strategy, output, gap)
+                if output.fallback is not None:
+                    metrics.fell_back(strategy, job.requests[number].fallback.strategy)
                 if is_first and (seconds := job.tally.first_token_seconds) is not None:
                     metrics.observe_first_token(strategy, seconds)
                 _raise_if_failed(output)
@@ -65,6 +70,15 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
     else:
         finish(200)
         _remember(services, job)
+
+
+def _log_finished(job: Job, status: int, seconds: float) -> None:
+    tally, choice = job.tally, job.answered_by
+    _log.info(
+        "%s: %d, %d tokens in %d steps, %.2f s, by %s: %s",
+        *(job.id, status, tally.completion_tokens, tally.steps, seconds),
+        *(choice.strategy, choice.reason),
+    )
 
 
 def _remember(services: Services, job: Job) -> None:

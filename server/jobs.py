@@ -2,16 +2,17 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from msgspec.structs import replace
 
 from decoding.report import EngineInfo
-from decoding.request import Request, Sampling, Stopping
+from decoding.request import Decoder, Reference, Request, Sampling, Stopping
 from server.chat import chat_tokens
-from server.errors import context_exceeded, invalid, not_ready, unknown_model
+from server.constraints import check_strategy, pinned_by
+from server.errors import ApiError, context_exceeded, invalid, not_ready, unknown_model
 from server.history import Outcome, Recall
 from server.prompts import (
     Prompt,
@@ -23,9 +24,18 @@ from server.prompts import (
     split_prompts,
 )
 from server.references import past_answers, prediction_in, read_references
-from server.scheduler import Choice, Known, check, choose, explains_drafts, wants_history
+from server.scheduler import (
+    Choice,
+    Known,
+    check,
+    choose,
+    explains_drafts,
+    strategy_of,
+    wants_history,
+)
 from server.schemas import ChatBody, CompletionBody, Generation
 from server.services import Services
+from server.stages import Stages, chat_stages, text_stages
 from server.tally import Tally
 
 Endpoint = Literal["chat", "completions"]
@@ -34,7 +44,7 @@ Endpoint = Literal["chat", "completions"]
 MIN_TEMPERATURE = 1e-6
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
     """One HTTP request on its way through the engine: one engine request a prompt."""
 
@@ -60,6 +70,14 @@ class Job:
         return self.requests[0].explains_drafts
 
     @property
+    def answered_by(self) -> Choice:
+        """The choice as it came out: where all answers fell back, what they fell back to."""
+        fallback, reason = self.choice.fallback, self.tally.fallback_reason
+        if fallback is None or self.tally.fallbacks < self.num_choices:
+            return self.choice
+        return fallback._replace(reason=f"{reason}, and {fallback.reason}")
+
+    @property
     def num_choices(self) -> int:
         """Choices of all prompts."""
         return self.n * len(self.prompts)
@@ -75,6 +93,23 @@ class Caller:
     def salt(self, cache_salt: str) -> str:
         """What keeps the cache blocks of tenants, and of salts, apart."""
         return f"{self.tenant}:{cache_salt}" if self.tenant else cache_salt
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A checked body and what is known of it: all that a job is made of."""
+
+    services: Services
+    body: Generation
+    arrived: float
+    tenant: str
+    engine: EngineInfo
+    endpoint: Endpoint
+    prompts: Sequence[Prompt]
+    max_tokens: int
+    logprobs: int | None
+    prompt_logprobs: int | None = None
+    new_stages: Callable[[Prompt], Awaitable[Stages]]
 
 
 async def chat_job(services: Services, body: ChatBody, caller: Caller) -> Job:
@@ -96,16 +131,21 @@ async def chat_job(services: Services, body: ChatBody, caller: Caller) -> Job:
         raise invalid(
             f"'min_tokens' is over the {max_tokens} tokens there is room for", "min_tokens"
         )
-    return await _job(
-        services,
-        body,
-        caller,
-        engine,
+    asked = _Asked(
+        services=services,
+        body=body,
+        arrived=caller.arrived,
+        tenant=caller.salt(body.cache_salt),
+        engine=engine,
         endpoint="chat",
         prompts=[prompt],
         max_tokens=max_tokens,
         logprobs=body.top_logprobs if body.logprobs else None,
+        new_stages=lambda _: chat_stages(
+            services.tokenizer, services.wordings, body.messages, body.prompt_documents
+        ),
     )
+    return await _job(asked)
 
 
 async def completion_job(services: Services, body: CompletionBody, caller: Caller) -> Job:
@@ -129,17 +169,20 @@ async def completion_job(services: Services, body: CompletionBody, caller: Calle
         prompt = prompt.after(preamble)
         _check_context(engine, prompt, body.answer_limit, "prompt")
         prompts.append(prompt)
-    return await _job(
-        services,
-        body,
-        caller,
-        engine,
+    asked = _Asked(
+        services=services,
+        body=body,
+        arrived=caller.arrived,
+        tenant=caller.salt(body.cache_salt),
+        engine=engine,
         endpoint="completions",
         prompts=prompts,
         max_tokens=body.answer_limit,
         logprobs=body.logprobs,
         prompt_logprobs=body.logprobs if body.echo else None,
+        new_stages=lambda prompt: text_stages(services.tokenizer, services.wordings, prompt.text),
     )
+    return await _job(asked)
 
 
 def check_model(services: Services, model: str) -> None:
@@ -153,6 +196,7 @@ def _admit(services: Services, body: Generation, num_prompts: int) -> EngineInfo
     check_model(services, body.model)
     _check_counts(services, body.n, num_prompts)
     check(body.decoding)
+    check_strategy(body, services.policy)
     engine, reason = services.engine.info, services.reason_not_ready
     if engine is None or reason is not None:
         raise not_ready(reason or "the model is loading")
@@ -192,69 +236,90 @@ def _check_context(engine: EngineInfo, prompt: Prompt, max_tokens: int, param: s
         raise context_exceeded(len(prompt.tokens), max_tokens, limit, param)
 
 
-async def _job(
-    services: Services,
-    body: Generation,
-    caller: Caller,
-    engine: EngineInfo,
-    *,
-    endpoint: Endpoint,
-    prompts: Sequence[Prompt],
-    max_tokens: int,
-    logprobs: int | None,
-    prompt_logprobs: int | None = None,
-) -> Job:
-    tenant = caller.salt(body.cache_salt)
-    recalls = [await _recall(services, body, tenant, prompt) for prompt in prompts]
-    known = _known(body, prompts, recalls)
-    choice = choose(body.decoding, known, services.engine.load, services.policy)
-    references = await read_references(
-        services.tokenizer,
-        body.predicted_text,
-        [document.text for document in body.hidden_documents],
-        context=_context_limit(engine),
-        limit=services.limits.reference_tokens // len(prompts),
-    )
-    job_id = ("chatcmpl-" if endpoint == "chat" else "cmpl-") + secrets.token_hex(16)
-    alike = Request(  # what the requests of all prompts have in common
+async def _job(asked: _Asked) -> Job:
+    services, body, tenant = asked.services, asked.body, asked.tenant
+    recalls = [await _recall(services, body, tenant, prompt) for prompt in asked.prompts]
+    known = _known(body, asked.prompts, recalls)
+    choice = choose(body.decoding, known, services.load, services.policy)
+    choice, stages = await _with_stages(asked, choice)
+    references = await _references(asked)
+    job_id = ("chatcmpl-" if asked.endpoint == "chat" else "cmpl-") + secrets.token_hex(16)
+    alike = _request(asked, job_id, choice, references)
+    each = zip(asked.prompts, recalls, stages, strict=True)
+    job = Job(
         id=job_id,
-        prompt=(),
-        sampling=_sampling(body),
-        stopping=_stopping(body, max_tokens),
-        n=body.n,
-        logprobs=logprobs,
-        prompt_logprobs=prompt_logprobs,
-        strategy=choice.strategy,
-        options=choice.options,
-        references=references,
-        explains_drafts=explains_drafts(body.decoding),
-        cache_salt=tenant,
-    )
-    return Job(
-        id=job_id,
-        endpoint=endpoint,
+        endpoint=asked.endpoint,
         model=body.model,
         choice=choice,
         history=known.history,
-        engine=engine,
-        prompts=prompts,
-        requests=[
-            _of_prompt(alike, *each) for each in enumerate(zip(prompts, recalls, strict=True))
-        ],
+        engine=asked.engine,
+        prompts=asked.prompts,
+        requests=[_of_prompt(alike, number, *of) for number, of in enumerate(each)],
         tally=Tally(
-            arrived=caller.arrived,
-            prompt_tokens=sum(len(prompt.tokens) for prompt in prompts),
+            arrived=asked.arrived,
+            prompt_tokens=sum(len(prompt.tokens) for prompt in asked.prompts),
             prediction=prediction_in(references),
         ),
     )
+    services.jobs.add(job)
+    return job
 
 
-def _of_prompt(alike: Request, number: int, found: tuple[Prompt, Recall]) -> Request:
-    prompt, recall = found
+async def _with_stages(asked: _Asked, choice: Choice) -> tuple[Choice, list[Stages]]:
+    """The prompts that a strategy needs beside those of the request.
+
+    A choice that was left to us gives way to its fallback if the chat template cannot word them.
+    """
+    if choice.fallback is None:
+        return choice, [{} for _ in asked.prompts]
+    try:
+        return choice, [await asked.new_stages(prompt) for prompt in asked.prompts]
+    except ApiError:
+        if strategy_of(asked.body.decoding) == choice.strategy:
+            raise
+        return choice.fallback, [{} for _ in asked.prompts]
+
+
+async def _references(asked: _Asked) -> tuple[Reference, ...]:
+    return await read_references(
+        asked.services.tokenizer,
+        asked.body.predicted_text,
+        [document.text for document in asked.body.hidden_documents],
+        context=_context_limit(asked.engine),
+        limit=asked.services.limits.reference_tokens // len(asked.prompts),
+    )
+
+
+def _request(
+    asked: _Asked, job_id: str, choice: Choice, references: tuple[Reference, ...]
+) -> Request:
+    """What the requests of all prompts have in common."""
+    fallback = choice.fallback or choice
+    return Request(
+        id=job_id,
+        prompt=(),
+        sampling=_sampling(asked.body),
+        stopping=_stopping(asked.body, asked.max_tokens),
+        n=asked.body.n,
+        logprobs=asked.logprobs,
+        prompt_logprobs=asked.prompt_logprobs,
+        strategy=choice.strategy,
+        options=choice.options,
+        references=references,
+        explains_drafts=explains_drafts(asked.body.decoding),
+        fallback=Decoder(fallback.strategy, fallback.options),
+        cache_salt=asked.tenant,
+    )
+
+
+def _of_prompt(
+    alike: Request, number: int, prompt: Prompt, recall: Recall, stages: Stages
+) -> Request:
     return replace(
         alike,
         id=f"{alike.id}-{number}",
         prompt=tuple(prompt.tokens),
+        stages=stages,
         references=(*alike.references, *past_answers(recall.matches)),
     )
 
@@ -273,6 +338,8 @@ def _known(body: Generation, prompts: Sequence[Prompt], recalls: Sequence[Recall
         has_documents=bool(body.documents),
         has_prediction=bool(body.predicted_text),
         history=min((recall.outcome for recall in recalls), key=get_args(Outcome).index),
+        pinned_by="prompt" if len(prompts) > 1 else pinned_by(body),
+        answer_limit=body.answer_limit,
     )
 
 

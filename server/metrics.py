@@ -12,11 +12,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from decoding import strategies
 from decoding.report import StepReport
-from decoding.request import Decision, Output
+from decoding.request import BranchCounts, Decision, Output
 from server.engine_client import EngineClient
 from server.engine_metrics import EngineCollector
 from server.errors import RejectionReason
 from server.history import Outcome
+from server.scheduler import Choice
 from server.tally import Tally
 from server.vllm_metrics import VllmAliases
 
@@ -91,6 +92,19 @@ class Metrics:
         """Count a look-up of past answers."""
         self._history.labels(outcome).inc()
 
+    def observe_choice(self, choice: Choice) -> None:
+        """Count the choice of a strategy."""
+        self._choices.labels(self._model, choice.strategy, choice.cause).inc()
+
+    def _observe_branches(self, strategy: str, counts: BranchCounts) -> None:
+        """Count what branches read, when they begin."""
+        self._of(self._branch_prompt_tokens, strategy).inc(counts.prompt_tokens)
+        self._of(self._branch_shared_tokens, strategy).inc(counts.cached_tokens)
+
+    def fell_back(self, strategy: str, fallback: str) -> None:
+        """Count an answer that a strategy left to another one."""
+        self._fallbacks.labels(self._model, strategy, fallback).inc()
+
     def observe_first_token(self, strategy: str, seconds: float) -> None:
         """Record how long a request waited for its first token."""
         self._first_token.labels(self._model, strategy).observe(seconds)
@@ -104,6 +118,8 @@ class Metrics:
             self._of(self._steps_saved, strategy).inc(max(0, len(output.tokens) - output.steps))
         if output.drafted:
             self._observe_draft(strategy, output)
+        if output.branches is not None:
+            self._observe_branches(strategy, output.branches)
         if gap is not None:
             self._of(self._token_gap, strategy).observe(gap)
         if output.queue_seconds is not None:
@@ -194,6 +210,24 @@ class Metrics:
         )
         self._history = self._counter(
             "history_lookups_total", "Requests by what was found of past answers", ("outcome",)
+        )
+        self._choices = self._counter(
+            "strategy_choices_total",
+            "Requests by strategy and by why it was chosen",
+            (*_BY_STRATEGY, "cause"),
+        )
+        self._fallbacks = self._counter(
+            "strategy_fallbacks_total",
+            "Answers that a strategy could not give, by which other one gave them",
+            (*_BY_STRATEGY, "fallback"),
+        )
+        self._branch_prompt_tokens = self._counter(
+            "branch_prompt_tokens_total", "Prompt tokens of branches", _BY_STRATEGY
+        )
+        self._branch_shared_tokens = self._counter(
+            "branch_shared_tokens_total",
+            "Prompt tokens of branches found in the prefix cache",
+            _BY_STRATEGY,
         )
         self._first_token = self._histogram(
             "time_to_first_token_seconds", "From arrival to the first token", FIRST_TOKEN_BUCKETS

@@ -71,11 +71,12 @@ async def _answer(request: Request, body: Generation, job: Job, new_writer: NewW
     request.state.choice = job.choice
     parts = run(_services(request), job)
     if not body.stream:
-        return JsonResponse(
-            await unless_gone(request.receive, whole_answer(job, parts, new_writer))
-        )
+        answer = await unless_gone(request.receive, whole_answer(job, parts, new_writer))
+        request.state.choice = job.answered_by
+        return JsonResponse(answer)
     # Awaited before the headers leave, so that an early failure still has its status.
     first = await _first(request, parts)
+    request.state.choice = job.answered_by
     frames = events(job, first, parts, new_writer, include_usage=body.include_usage)
     return EventStream(frames, source=parts)
 

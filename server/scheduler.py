@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from decoding import strategies
 from decoding.request import OptionValue, SourceCounts
@@ -11,17 +11,43 @@ from decoding.strategies import OptionError
 from server.engine_client import Load
 from server.errors import invalid, shorten
 from server.history import Outcome
+from server.router import default_router
 
 AUTO = "auto"
-BUDGET = "budget"  # the field of `decoding` that asks for the draft budget's decisions
+# Fields of `decoding` that are no options:
+BUDGET = "budget"  # asks for the draft budget's decisions
+LOSSLESS = "lossless"  # asks for the answer of plain decoding, whichever strategy gives it
+
+_LEAST_TO_GUESS = 5  # tokens an answer may have, for guessing to be worth a thought
+_LEAST_TO_OUTLINE = 128  # the same for an outline
+
+
+Cause = Literal[
+    "asked",
+    "short",
+    "prediction",
+    "documents",
+    "history",
+    "prompt",
+    "points",
+    "trained",
+    "busy",
+    "open",
+]
+"""Why a strategy was chosen, in one word: the label of the metrics."""
 
 
 class Choice(NamedTuple):
-    """The strategy that answers, and why."""
+    """The strategy that answers, and why.
+
+    One that forks has a ``fallback``: by it its branches decode, and the whole answer if need be.
+    """
 
     strategy: str
     options: dict[str, OptionValue]
+    cause: Cause
     reason: str
+    fallback: "Choice | None" = None
 
     @property
     def lossless(self) -> bool:
@@ -33,14 +59,26 @@ class Choice(NamedTuple):
         return strategies.figures(self.strategy, self.options, sources)
 
 
+class _Pick(NamedTuple):
+    """A strategy, and why it suits."""
+
+    strategy: str
+    cause: Cause
+    reason: str
+
+
 class Policy(NamedTuple):
     """What the operator decided: defaults of options, by strategy, and what the model is.
 
-    ``consistency_trained`` says that it was trained to correct whole blocks of guesses.
+    ``consistency_trained`` says that it was trained to correct whole blocks of guesses. With
+    ``lossless_only`` no answer differs from that of plain decoding. Beside ``skeleton_beside``
+    requests or more, none is answered by skeleton unless it asks for it.
     """
 
     options: Mapping[str, Mapping[str, OptionValue]] = MappingProxyType({})
     consistency_trained: bool = False
+    lossless_only: bool = False
+    skeleton_beside: int = 4
 
 
 DEFAULT_POLICY = Policy()
@@ -50,7 +88,8 @@ class Known(NamedTuple):
     """What is known of a request beside its ``decoding`` field.
 
     ``question`` is the last thing the user wrote, ``has_earlier_turns`` whether the model has
-    answered in this conversation before.
+    answered in this conversation before. ``pinned_by`` is the field for which the answer must be
+    that of plain decoding, ``answer_limit`` the most tokens it may have, if the request says so.
     """
 
     question: str = ""
@@ -58,6 +97,8 @@ class Known(NamedTuple):
     has_documents: bool = False
     has_prediction: bool = False
     history: Outcome = "off"
+    pinned_by: str = ""
+    answer_limit: int | None = None
 
 
 def check(decoding: Mapping[str, OptionValue]) -> None:
@@ -66,8 +107,9 @@ def check(decoding: Mapping[str, OptionValue]) -> None:
     Raises:
         ApiError: the strategy or one of its options does not exist, or has a wrong value.
     """
-    if not isinstance(decoding.get(BUDGET, False), bool):
-        raise invalid(f"'{BUDGET}' must be true or false", f"decoding.{BUDGET}")
+    for field in (BUDGET, LOSSLESS):
+        if not isinstance(decoding.get(field, False), bool):
+            raise invalid(f"'{field}' must be true or false", f"decoding.{field}")
     strategy, options = _split(decoding)
     if strategy == AUTO:
         if options:
@@ -89,16 +131,24 @@ def choose(
     policy: Policy = DEFAULT_POLICY,
 ) -> Choice:
     """Choose for a request with this checked ``decoding`` field (empty when it has none)."""
+    lossless = _choice(_short(known) or _repeating(known) or _busy(load) or _open(policy), policy)
     strategy, options = _split(decoding)
-    reason = "the request asked for it"
-    if strategy == AUTO:
-        strategy, reason = _repeating(known) or _open(policy)
-    return Choice(strategy, {**policy.options.get(strategy, {}), **options}, reason)
+    if strategy != AUTO:
+        chosen = _choice(_Pick(strategy, "asked", "the request asked for it"), policy, options)
+        return chosen._replace(fallback=lossless) if strategies.is_forking(strategy) else chosen
+    if lossless.strategy != "reference" and (pick := _in_points(known, load, policy)):
+        return _choice(pick, policy)._replace(fallback=lossless)
+    return lossless
+
+
+def strategy_of(decoding: Mapping[str, OptionValue]) -> str:
+    """The strategy that a ``decoding`` field names, or ``auto``."""
+    return _split(decoding)[0]
 
 
 def wants_history(decoding: Mapping[str, OptionValue]) -> bool:
     """Whether past answers could be of use for a request."""
-    return _split(decoding)[0] in (AUTO, "reference", "lookahead")
+    return strategy_of(decoding) in (AUTO, "reference", "lookahead", "skeleton")
 
 
 def explains_drafts(decoding: Mapping[str, OptionValue]) -> bool:
@@ -107,8 +157,17 @@ def explains_drafts(decoding: Mapping[str, OptionValue]) -> bool:
 
 
 def _split(decoding: Mapping[str, OptionValue]) -> tuple[str, dict[str, OptionValue]]:
-    options = {name: value for name, value in decoding.items() if name != BUDGET}
+    options = {n: value for n, value in decoding.items() if n not in (BUDGET, LOSSLESS)}
     return str(options.pop("strategy", AUTO)), options
+
+
+def _choice(
+    pick: _Pick, policy: Policy, options: Mapping[str, OptionValue] = MappingProxyType({})
+) -> Choice:
+    """What was picked, with the operator's options beneath those of the request."""
+    return Choice(
+        pick.strategy, {**policy.options.get(pick.strategy, {}), **options}, pick.cause, pick.reason
+    )
 
 
 def _check_options(strategy: str, options: Mapping[str, OptionValue]) -> None:
@@ -118,26 +177,59 @@ def _check_options(strategy: str, options: Mapping[str, OptionValue]) -> None:
         raise invalid(shorten(str(error)), f"decoding.{shorten(error.field)}") from error
 
 
-def _repeating(known: Known) -> tuple[str, str] | None:
-    """What to do where the answer will repeat something, and why it should."""
-    if known.has_prediction:
-        return "reference", "the request predicts the answer"
-    if known.has_documents:
-        return "reference", "the request brings documents"
-    if known.history == "hit":
-        return "reference", "the same prompt was answered before"
-    if known.history == "similar":
-        return "reference", "a similar prompt was answered before"
-    if asked := repeats_the_prompt(known):
-        return "reference", f"the prompt asks to {asked} text that it holds"
+def _short(known: Known) -> _Pick | None:
+    """What to do where there is hardly anything to guess."""
+    if _is_under(known.answer_limit, _LEAST_TO_GUESS):
+        reason = f"an answer of {known.answer_limit} tokens at most leaves nothing to guess"
+        return _Pick("autoregressive", "short", reason)
     return None
 
 
-def _open(policy: Policy) -> tuple[str, str]:
+def _is_under(answer_limit: int | None, least: int) -> bool:
+    return answer_limit is not None and answer_limit < least
+
+
+def _repeating(known: Known) -> _Pick | None:
+    """What to do where the answer will repeat something, and why it should."""
+    if known.has_prediction:
+        return _Pick("reference", "prediction", "the request predicts the answer")
+    if known.has_documents:
+        return _Pick("reference", "documents", "the request brings documents")
+    if known.history == "hit":
+        return _Pick("reference", "history", "the same prompt was answered before")
+    if known.history == "similar":
+        return _Pick("reference", "history", "a similar prompt was answered before")
+    if asked := repeats_the_prompt(known):
+        return _Pick("reference", "prompt", f"the prompt asks to {asked} text that it holds")
+    return None
+
+
+def _busy(load: Load) -> _Pick | None:
+    """What to do where guessing would only be in the way."""
+    if load.drafting_rests:
+        reason = f"beside {load.running} others drafting does not pay now"
+        return _Pick("autoregressive", "busy", reason)
+    return None
+
+
+def _in_points(known: Known, load: Load, policy: Policy) -> _Pick | None:
+    """Whether the answer may be written in points side by side, which changes it."""
+    if policy.lossless_only or known.pinned_by or _is_under(known.answer_limit, _LEAST_TO_OUTLINE):
+        return None
+    if load.requests >= policy.skeleton_beside:
+        return None
+    verdict = default_router().judge(known.question)
+    if verdict.kind != "independent":
+        return None
+    reason = f"the question asks for points that stand alone ({verdict.probability:.0%} sure)"
+    return _Pick("skeleton", "points", reason)
+
+
+def _open(policy: Policy) -> _Pick:
     """What to do where nothing is known that the answer would repeat."""
     if policy.consistency_trained:
-        return "jacobi", "the model is trained for it"
-    return "lookahead", "nothing is known that the answer would repeat"
+        return _Pick("jacobi", "trained", "the model is trained for it")
+    return _Pick("lookahead", "open", "nothing is known that the answer would repeat")
 
 
 # --- does the answer repeat the prompt? ---

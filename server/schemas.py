@@ -239,6 +239,11 @@ class ChatBody(Generation):
         return next(asked, "")
 
     @property
+    def wants_logprobs(self) -> bool:
+        """Whether chosen tokens are to be scored."""
+        return self.logprobs
+
+    @property
     def has_earlier_turns(self) -> bool:
         """Whether the conversation holds an answer already."""
         return any(message.role == "assistant" for message in self.messages)
@@ -279,6 +284,11 @@ class CompletionBody(Generation):
         Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None, BeforeValidator(_false_is_none)
     ] = None
     best_of: int | None = None
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether chosen tokens are to be scored."""
+        return self.logprobs is not None
 
     @property
     def answer_limit(self) -> int:

@@ -26,6 +26,7 @@ from server.metrics import Metrics
 from server.scheduler import Policy
 from server.settings import Settings
 from server.summary import summary
+from server.wordings import Wordings
 from server.worker import EngineFailed, Worker
 
 _SECONDS_TO_DRAIN = 5
@@ -108,7 +109,8 @@ class _Service:
             model_names=list(filter(None, [settings.served_model_name, model.name])),
             metrics=metrics,
             history=self._history,
-            policy=Policy(settings.options_of_strategies(), settings.consistency_trained),
+            policy=_policy(settings),
+            wordings=Wordings(settings.wordings),
             api_keys=settings.accepted_keys(),
             limits=limits.Limits(n=settings.max_choices, body_bytes=settings.max_body_bytes),
             lifespan=self._lifespan,
@@ -157,6 +159,15 @@ class _Service:
     def _url(self) -> str:
         host = self._settings.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        options=settings.options_of_strategies(),
+        consistency_trained=settings.consistency_trained,
+        lossless_only=settings.lossless_only,
+        skeleton_beside=settings.skeleton_beside,
+    )
 
 
 def what_to_load(settings: Settings, model: ModelFiles) -> LoadModel:

@@ -1,13 +1,15 @@
 """What the routes work with, passed in by whoever builds the app."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from weakref import WeakSet
 
-from server.engine_client import EngineClient
+from server.engine_client import EngineClient, Load
 from server.history import History
 from server.limits import Limits
 from server.metrics import Metrics
 from server.scheduler import Policy
 from server.tokenizer import Tokenizer
+from server.wordings import Wordings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +21,25 @@ class Services:
     metrics: Metrics
     history: History
     policy: Policy
+    wordings: Wordings
     model_names: tuple[str, ...]
     limits: Limits
     version: str
     started: int  # seconds since 1970
+    # Jobs from the choice of their strategy on, so that those that come at once see one another.
+    # Weakly, for those that end before they have begun.
+    jobs: "WeakSet[object]" = field(default_factory=WeakSet)
+
+    @property
+    def load(self) -> Load:
+        """How busy the engine is, and what will soon keep it busy."""
+        load, drafting = self.engine.load, self.engine.drafting
+        paces = drafting.paces if drafting is not None else []
+        # With this one beside those that run. One alone is never too many.
+        size = load.running + 1
+        pace = next((each for each in paces if 1 < each.least <= size <= each.most), None)
+        rests = pace is not None and pace.is_resting and 0 < pace.drafting < pace.plain
+        return load._replace(requests=len(self.jobs), drafting_rests=rests)
 
     @property
     def context_limit(self) -> int | None:

@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails
 from decoding import strategies
 from decoding.options import default_cache_dir
 from decoding.request import OptionValue
+from server.wordings import Wordings
 
 PREFIX = "STRIDE_"
 
@@ -45,6 +46,14 @@ def check_strategy_options(written: tuple[str, ...]) -> tuple[str, ...]:
     for option in written:
         strategies.parse(option)
     return written
+
+
+def check_wordings(directory: Path) -> Path:
+    """Refuse wordings that cannot be used."""
+    if not directory.is_dir():
+        raise ValueError("no such directory")
+    Wordings(directory)
+    return directory
 
 
 def setting(
@@ -147,6 +156,25 @@ class Settings(BaseModel):
         "Defaults of strategies' options, separated by commas: reference.copy=16 and the like.",
         group=ENGINE,
         metavar="STRATEGY.OPTION=VALUE,…",
+    )
+
+    lossless_only: bool = setting(
+        False,
+        "Give only answers of plain decoding: never by skeleton, asked for or not.",
+        group=ENGINE,
+    )
+    skeleton_beside: int = setting(
+        4,
+        "From so many requests in progress on, auto no longer answers list questions by skeleton; "
+        "0 means never.",
+        group=ENGINE,
+        ge=0,
+    )
+    wordings: Annotated[UserPath, AfterValidator(check_wordings)] | None = setting(
+        None,
+        "A directory of files that say how skeleton asks, one a language, beside our own.",
+        group=ENGINE,
+        metavar="DIRECTORY",
     )
 
     history: int = setting(

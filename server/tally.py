@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from decoding.copying import Agreement
-from decoding.request import Explanation, FinishReason, Output, SourceCounts
+from decoding.request import BranchCounts, Explanation, FinishReason, Output, SourceCounts
 
 MOST_EXPLANATIONS = 1024  # of steps, in one answer
 
@@ -51,6 +51,9 @@ class Tally:
     sources: dict[str, SourceCounts] = field(default_factory=dict)
     explanations: list[tuple[int, Explanation]] = field(default_factory=list)  # with the choice
     choices: dict[int, ChoiceTally] = field(default_factory=dict)
+    branches: BranchCounts = field(default_factory=BranchCounts)
+    fallbacks: int = 0  # choices that their strategy could not answer
+    fallback_reason: str = ""
 
     @property
     def completion_tokens(self) -> int:
@@ -105,6 +108,7 @@ class Tally:
         self.drafted += output.drafted
         self.accepted += output.accepted
         self._add_drafts(index, output)
+        self._add_branches(output)
         return self._advance(choice, output.tokens, now)
 
     def _add_drafts(self, index: int, output: Output) -> None:
@@ -112,6 +116,13 @@ class Tally:
             self.sources.setdefault(source, SourceCounts()).add(counts)
         if output.explanation is not None and len(self.explanations) < MOST_EXPLANATIONS:
             self.explanations.append((index, output.explanation))
+
+    def _add_branches(self, output: Output) -> None:
+        if output.branches is not None:
+            self.branches.add(output.branches)
+        if output.fallback is not None:
+            self.fallbacks += 1
+            self.fallback_reason = output.fallback
 
     def _choice(self, index: int) -> ChoiceTally:
         if index not in self.choices:

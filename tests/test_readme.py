@@ -59,10 +59,18 @@ def test_the_curl_commands_with_text_to_copy_save_steps(
     assert decoding["steps_saved"] > decoding["model_steps"] / 2
 
 
-def test_the_python_example_streams_an_answer(real_server: ServerProcess) -> None:
-    (example,) = blocks("python")
-    answer = run(sys.executable, "-c", pointed_at(real_server, example))
+def test_the_first_python_example_streams_an_answer(real_server: ServerProcess) -> None:
+    answer = run(sys.executable, "-c", pointed_at(real_server, blocks("python")[0]))
     assert len(answer.split()) > 10
+
+
+def test_four_requests_are_answered_by_the_four_strategies_shown(
+    real_server: ServerProcess,
+) -> None:
+    _, example = blocks("python")
+    (shown,) = blocks("text")
+    printed = run(sys.executable, "-c", pointed_at(real_server, example))
+    assert sorted(printed.splitlines()) == sorted(shown.splitlines())
 
 
 def test_the_make_targets_exist() -> None:

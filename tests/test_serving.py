@@ -399,6 +399,51 @@ async def test_a_client_that_leaves_ends_its_work_and_nobody_elses(
     assert await metric(http_async, "stride_requests_cancelled_total") == cancelled + 1
 
 
+# --- answers in points ---
+
+LIST = "What are the benefits of regular exercise?"
+IN_POINTS = {"extra_body": {"decoding": {"strategy": "skeleton"}}}
+
+
+def test_the_points_of_a_list_question_come_in_order(client: OpenAI) -> None:
+    ask = chat(LIST, max_tokens=300, **IN_POINTS)
+    answer = create(client, ask)
+    lines = texts(answer)[0].splitlines()
+    assert len(lines) >= 3
+    assert [line.split(".")[0] for line in lines] == [str(n + 1) for n in range(len(lines))]
+    assert all(": " in line for line in lines)
+    chunks = list(create(client, ask, stream=True))
+    assert texts_of_chunks(chunks) == texts(answer)
+    decoding = answer.model_extra["decoding"]
+    assert decoding["steps_saved"] > 0
+    assert decoding["branches"]["count"] == 1 + len(lines)
+    assert answer.usage.completion_tokens > decoding["model_steps"]
+
+
+def test_the_limit_and_stop_strings_hold_for_all_points_together(client: OpenAI) -> None:
+    whole = texts(create(client, chat(LIST, max_tokens=300, **IN_POINTS)))[0]
+    short = create(client, chat(LIST, max_tokens=40, **IN_POINTS))
+    assert short.choices[0].finish_reason == "length"
+    assert short.usage.completion_tokens == 40
+    assert whole.startswith(texts(short)[0])
+    stopped = create(client, chat(LIST, max_tokens=300, stop=["\n3."], **IN_POINTS))
+    assert stopped.choices[0].finish_reason == "stop"
+    assert texts(stopped)[0] == whole.partition("\n3.")[0]
+
+
+async def test_a_client_that_leaves_ends_all_branches(
+    many: AsyncOpenAI, http_async: httpx.AsyncClient
+) -> None:
+    stream = await create(many, chat(LIST, max_tokens=300, **IN_POINTS), stream=True)
+    await anext(stream)
+    await stream.close()
+
+    async def nothing_runs() -> bool:
+        return await metric(http_async, "stride_requests_running") == 0
+
+    await until(nothing_runs)
+
+
 # --- errors ---
 
 

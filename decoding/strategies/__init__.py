@@ -2,7 +2,8 @@
 
 Its name is the module's, its options, their types and limits are the keyword-only parameters, and
 ``LOSSLESS`` says whether its answers are those of plain decoding. With a function
-``figures(sources, *, …options)`` it adds figures of its own to the report of an answer.
+``figures(sources, *, …options)`` it adds figures of its own to the report of an answer. With
+``STAGES`` it forks: these are the prompts it needs beside the request's own.
 """
 
 import inspect
@@ -40,6 +41,11 @@ def names() -> tuple[str, ...]:
 def is_lossless(name: str) -> bool:
     """Whether the strategy's answers are, token for token, those of plain decoding."""
     return bool(_module(name).LOSSLESS)
+
+
+def is_forking(name: str) -> bool:
+    """Whether the strategy has branches write the answer."""
+    return hasattr(_module(name), "STAGES")
 
 
 def options(name: str) -> dict[str, inspect.Parameter]:

@@ -13,3 +13,4 @@ LOSSLESS = True
 def decode(seq: "Sequence") -> Strategy:
     """The baseline every lossless strategy is tested against: a strategy with nothing to say."""
     yield from ()
+    return None

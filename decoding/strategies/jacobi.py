@@ -35,7 +35,7 @@ def decode(
     Otherwise new positions open as the beginning converges (Jacobi Forcing, arXiv 2512.14681), and
     where correcting does not pay it rests: plain models gain little from it.
     """
-    yield from _shrinking(seq, block) if shrinking else _sliding(seq, block)
+    return (yield from _shrinking(seq, block) if shrinking else _sliding(seq, block))
 
 
 def figures(

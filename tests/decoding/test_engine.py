@@ -743,9 +743,13 @@ def test_text_that_fails_ends_its_request_alone(
 
     class Failing(TextStream):
         def __init__(
-            self, tokenizer: Tokenizer, prompt: Sequence[int], stop: Sequence[str] = ()
+            self,
+            tokenizer: Tokenizer,
+            prompt: Sequence[int],
+            stop: Sequence[str] = (),
+            sentences: int = 0,
         ) -> None:
-            super().__init__(tokenizer, prompt, stop)
+            super().__init__(tokenizer, prompt, stop, sentences)
             if "boom" in stop:
                 setattr(self, method, fail)
 

@@ -1,6 +1,7 @@
 """Token ids to text: whole characters, stop strings found wherever tokens end, nothing lost."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -27,9 +28,10 @@ def streamed(
     tokenizer: Tokenizer = BYTES,
     prompt: Sequence[int] = (),
     stop: Sequence[str] = (),
+    sentences: int = 0,
 ) -> list[str]:
     """What became safe to show after each token, and at the end."""
-    stream = TextStream(tokenizer, prompt, stop)
+    stream = TextStream(tokenizer, prompt, stop, sentences)
     shown = []
     for token in tokens:
         stream.push(token)
@@ -212,3 +214,106 @@ def test_a_stop_string_begun_too_early_counts_when_it_is_completed() -> None:
     stream.push(*spelled("a"), may_stop=False)
     stream.push(*spelled("b"))
     assert (stream.stopped, stream.take()) == (True, "")
+
+
+# Sentences
+
+CUT_AFTER_ONE = [
+    ("One. Two. Three.", "One."),
+    ("One! Two.", "One!"),
+    ("Really?! Yes.", "Really?!"),
+    ("Well... So.", "Well..."),
+    ("It costs 3.5 francs. Two.", "It costs 3.5 francs."),
+    ("Use e.g. a map. Two.", "Use e.g. a map."),
+    ("At example.com it is. Two.", "At example.com it is."),
+    ('He said "no." Then he left.', 'He said "no."'),
+    ('No. "Yes," he said.', "No."),
+    ("(In brackets.) Outside.", "(In brackets.)"),
+    ("Éins. Ähnlich.", "Éins."),
+    ("Раз. Два.", "Раз."),
+    ("One.\nTwo.", "One."),
+    ("One.  Two.", "One."),
+    ("第一。第二。", "第一。"),
+    ("第一！第二。", "第一！"),
+    ("One. and more.", "One. and more."),
+    ("One.", "One."),
+    ("", ""),
+]
+
+
+def written_sentences(
+    pieces: Sequence[str], sentences: int, stop: Sequence[str] = ()
+) -> tuple[str, bool]:
+    """What is shown of text that arrives in these pieces, and whether it was cut."""
+    stream = TextStream(BYTES, (), stop, sentences)
+    for piece in pieces:
+        stream.write(piece)
+    stream.flush()
+    return stream.take(), stream.stopped
+
+
+@pytest.mark.parametrize(("text", "first"), CUT_AFTER_ONE)
+def test_an_answer_ends_exactly_with_its_last_sentence(text: str, first: str) -> None:
+    """However it arrives: at once, in characters, or in bytes."""
+    cut = text != first
+    assert written_sentences([text], 1) == (first, cut)
+    assert written_sentences([*text], 1) == (first, cut)
+    assert "".join(streamed(spelled(text), sentences=1)) == first
+
+
+@pytest.mark.parametrize(
+    ("sentences", "shown"),
+    [
+        (0, "One. Two! Three? Four. Five."),
+        (2, "One. Two!"),
+        (4, "One. Two! Three? Four."),
+        (5, "One. Two! Three? Four. Five."),
+        (9, "One. Two! Three? Four. Five."),
+    ],
+)
+def test_an_answer_ends_behind_so_many_sentences(sentences: int, shown: str) -> None:
+    text = "One. Two! Three? Four. Five."
+    assert written_sentences([text], sentences)[0] == shown
+    assert written_sentences([*text], sentences)[0] == shown
+
+
+def test_a_quote_around_a_sentence_is_closed_in_one_piece() -> None:
+    assert written_sentences(["「はい。」次。"], 1) == ("「はい。」", True)
+
+
+@pytest.mark.parametrize(
+    ("stop", "shown"),
+    [("\n", "One"), ("Two", "One\n. "), ("Four", "One\n. Two."), (". T", "One\n")],
+)
+def test_the_first_of_a_stop_string_and_the_last_sentence_ends_the_answer(
+    stop: str, shown: str
+) -> None:
+    text = "One\n. Two. Three. Four."
+    assert written_sentences([text], 2, [stop]) == (shown, True)
+    assert written_sentences([*text], 2, [stop]) == (shown, True)
+
+
+@given(st.text(alphabet="aA1 .!?\"'”)(\n。」", max_size=30), st.integers(1, 3), st.data())
+def test_sentences_end_in_the_same_place_however_text_arrives(
+    text: str, sentences: int, data: st.DataObject
+) -> None:
+    """Only a closing bracket behind a full stop of East Asia may come too late to be waited for."""
+    text = text.replace("。」", "。")
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(text)))))
+    pieces = [text[start:end] for start, end in pairwise([0, *cuts, len(text)])]
+    whole, _ = written_sentences([text], sentences)
+    assert written_sentences(pieces, sentences)[0] == whole
+    assert text.startswith(whole)
+
+
+@given(st.text(alphabet="ab. A\n", max_size=20), st.integers(0, 3))
+def test_a_limit_of_sentences_takes_nothing_back(text: str, sentences: int) -> None:
+    stream = TextStream(BYTES, (), ("b",), sentences)
+    shown = ""
+    for character in text:
+        stream.write(character)
+        shown += stream.take()
+    held = TextStream(BYTES, (), ("b",), sentences)
+    held.write(text)
+    held.flush()
+    assert held.take().startswith(shown)

@@ -1,11 +1,14 @@
 """The choice of a strategy."""
 
+import re
+
 import pytest
 
 from decoding.request import OptionValue
 from server.engine_client import Load
 from server.errors import ApiError
 from server.scheduler import (
+    Cause,
     Choice,
     Known,
     Policy,
@@ -27,28 +30,34 @@ def automatic(**known: object) -> Choice:
 def test_auto_looks_ahead_where_nothing_is_known(decoding: dict[str, str]) -> None:
     choice = choose(decoding, Known("What is gravity?"), Load())
     reason = "nothing is known that the answer would repeat"
-    assert choice == Choice("lookahead", {}, reason)
+    assert choice == Choice("lookahead", {}, "open", reason)
     assert choice.lossless
 
 
 @pytest.mark.parametrize(
-    ("known", "reason"),
+    ("known", "cause", "reason"),
     [
-        ({"has_prediction": True}, "the request predicts the answer"),
-        ({"has_documents": True}, "the request brings documents"),
-        ({"history": "hit"}, "the same prompt was answered before"),
-        ({"history": "similar"}, "a similar prompt was answered before"),
-        ({"question": f"Fix the typos.\n{TEXT}"}, "the prompt asks to edit text that it holds"),
+        ({"has_prediction": True}, "prediction", "the request predicts the answer"),
+        ({"has_documents": True}, "documents", "the request brings documents"),
+        ({"history": "hit"}, "history", "the same prompt was answered before"),
+        ({"history": "similar"}, "history", "a similar prompt was answered before"),
+        (
+            {"question": f"Fix the typos.\n{TEXT}"},
+            "prompt",
+            "the prompt asks to edit text that it holds",
+        ),
     ],
 )
-def test_auto_copies_where_something_is_known(known: dict[str, object], reason: str) -> None:
-    assert automatic(**known) == Choice("reference", {}, reason)
+def test_auto_copies_where_something_is_known(
+    known: dict[str, object], cause: Cause, reason: str
+) -> None:
+    assert automatic(**known) == Choice("reference", {}, cause, reason)
 
 
 def test_auto_corrects_blocks_of_models_trained_for_it() -> None:
     policy = Policy(consistency_trained=True)
     choice = choose({}, Known("What is gravity?"), Load(), policy)
-    assert choice == Choice("jacobi", {}, "the model is trained for it")
+    assert choice == Choice("jacobi", {}, "trained", "the model is trained for it")
     assert choose({}, Known(has_prediction=True), Load(), policy).strategy == "reference"
 
 
@@ -113,7 +122,7 @@ def test_an_earlier_answer_is_text_to_repeat() -> None:
 def test_an_explicit_strategy_is_honoured() -> None:
     decoding = {"strategy": "reference", "copy": 8}
     choice = choose(decoding, Known(), Load(running=100))
-    assert choice == Choice("reference", {"copy": 8}, "the request asked for it")
+    assert choice == Choice("reference", {"copy": 8}, "asked", "the request asked for it")
 
 
 def test_an_unknown_strategy_is_refused_with_the_valid_ones() -> None:
@@ -146,3 +155,80 @@ def test_past_answers_are_looked_up_where_they_could_be_used() -> None:
     assert wants_history({"strategy": "reference"})
     assert wants_history({"strategy": "lookahead"})
     assert not wants_history({"strategy": "autoregressive"})
+
+
+LIST = "What are the benefits of regular exercise?"
+POINTS = "the question asks for points that stand alone"
+
+
+def test_auto_has_questions_for_points_answered_by_skeleton_and_says_how_sure_it_is() -> None:
+    choice = choose({}, Known(LIST), Load())
+    assert (choice.strategy, choice.cause) == ("skeleton", "points")
+    assert re.fullmatch(rf"{POINTS} \(\d+% sure\)", choice.reason)
+    assert not choice.lossless
+
+
+def test_a_skeleton_has_the_best_lossless_strategy_to_fall_back_to() -> None:
+    reason = "nothing is known that the answer would repeat"
+    lookahead = Choice("lookahead", {"nodes": 9}, "open", reason)
+    policy = Policy({"lookahead": {"nodes": 9}})
+    assert choose({}, Known(LIST), Load(), policy).fallback == lookahead
+    asked: dict[str, OptionValue] = {"strategy": "skeleton", "points": 4}
+    assert choose(asked, Known("Hello"), Load(), policy).fallback == lookahead
+    with_documents = choose(asked, Known("Hello", has_documents=True), Load(), policy)
+    assert with_documents.fallback is not None
+    assert with_documents.fallback.strategy == "reference"
+
+
+@pytest.mark.parametrize(
+    ("known", "load", "policy"),
+    [
+        (Known(LIST, pinned_by="seed"), Load(), Policy()),
+        (Known(LIST, answer_limit=64), Load(), Policy()),
+        (Known(LIST), Load(requests=4), Policy()),
+        (Known(LIST), Load(), Policy(skeleton_beside=0)),
+        (Known(LIST), Load(), Policy(lossless_only=True)),
+        (Known("What is the capital of France?"), Load(), Policy()),
+        (Known("How do I bake bread, step by step?"), Load(), Policy()),
+    ],
+)
+def test_auto_changes_no_answer_that_should_not_change(
+    known: Known, load: Load, policy: Policy
+) -> None:
+    assert choose({}, known, load, policy).lossless
+
+
+def test_what_would_be_copied_is_not_asked_for_in_points() -> None:
+    assert choose({}, Known(LIST, history="hit"), Load()).strategy == "reference"
+    assert choose({}, Known(LIST, has_documents=True), Load()).strategy == "reference"
+
+
+def test_room_for_more_requests_beside_a_skeleton_is_a_setting() -> None:
+    policy = Policy(skeleton_beside=2)
+    assert choose({}, Known(LIST), Load(requests=1), policy).strategy == "skeleton"
+    assert choose({}, Known(LIST), Load(requests=2), policy).strategy == "lookahead"
+
+
+@pytest.mark.parametrize("known", [Known(LIST), Known("Hello"), Known(has_documents=True)])
+def test_an_answer_too_short_to_guess_at_is_decoded_plainly(known: Known) -> None:
+    choice = choose({}, known._replace(answer_limit=4), Load())
+    reason = "an answer of 4 tokens at most leaves nothing to guess"
+    assert choice == Choice("autoregressive", {}, "short", reason)
+    assert choose({}, known._replace(answer_limit=5), Load()).strategy != "autoregressive"
+
+
+def test_auto_decodes_plainly_while_drafting_rests() -> None:
+    choice = choose({}, Known("Hello"), Load(running=30, drafting_rests=True))
+    reason = "beside 30 others drafting does not pay now"
+    assert choice == Choice("autoregressive", {}, "busy", reason)
+    known = Known("Hello", has_prediction=True)
+    assert choose({}, known, Load(drafting_rests=True)).strategy == "reference"
+
+
+@pytest.mark.parametrize("field", ["budget", "lossless"])
+def test_a_field_that_is_no_option_is_true_or_false(field: str) -> None:
+    check({field: True})
+    check({"strategy": "lookahead", field: False})
+    with pytest.raises(ApiError, match="must be true or false") as raised:
+        check({field: 1})
+    assert raised.value.param == f"decoding.{field}"
