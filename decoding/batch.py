@@ -149,10 +149,17 @@ class Batcher:
         return seq
 
     def _next_waiting(self) -> Sequence | None:
-        """The first one of the request that has the fewest in progress: none starves the others."""
-        running = Counter(id(seq.asked_by) for seq in self.running)
-        startable = (seq for seq in self.waiting if self._may_start(seq))
-        return min(startable, key=lambda seq: running[id(seq.asked_by)], default=None)
+        """The first one of those that have the fewest in progress: the tenant, then the request.
+
+        So nobody starves the others, however much he asks for.
+        """
+        tenants = Counter(seq.request.tenant for seq in self.running)
+        requests = Counter(id(seq.asked_by) for seq in self.running)
+
+        def in_progress(seq: Sequence) -> tuple[int, int]:
+            return tenants[seq.request.tenant], requests[id(seq.asked_by)]
+
+        return min(filter(self._may_start, self.waiting), key=in_progress, default=None)
 
     def _may_start(self, seq: Sequence) -> bool:
         """Choices and branches of one request wait until the first has computed its prompt."""

@@ -74,7 +74,8 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``stages`` are the prompts of a strategy that forks, by name: token ids, and between them the
     names of texts to be filled in. Its branches decode by ``fallback``, which answers the whole
     request if the strategy cannot.
-    ``cache_salt`` names the tenant: cache blocks are shared only between requests of equal salt.
+    Cache blocks are shared only between requests of equal ``cache_salt``; where several wait, the
+    ``tenant`` with the fewest in progress is first.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stages: dict[str, tuple[Piece, ...]] = {}
     fallback: Decoder = Decoder("autoregressive")
     cache_salt: str = ""
+    tenant: str = ""
 
 
 class TokenLogprob(Struct, frozen=True):

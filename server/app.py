@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Lifespan
 
+from server.admission import Admission, Caps
 from server.disconnect import ClientGone
 from server.engine_client import EngineClient
 from server.errors import ApiError, http_error
@@ -42,6 +43,7 @@ def create_app(
     wordings: Wordings | None = None,
     api_keys: Sequence[str] = (),
     limits: Limits | None = None,
+    caps: Caps | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
     """The app that serves one engine under the given names, the model's own name first."""
@@ -58,6 +60,7 @@ def create_app(
     )
     app.state.services = Services(
         engine=engine,
+        admission=Admission(caps or Caps(), lambda: _prefill_rate(engine)),
         tokenizer=Tokenizer(tokenizer),
         metrics=metrics,
         history=history or History(0),
@@ -70,7 +73,16 @@ def create_app(
     )
     app.include_router(router)
     metrics.watch(engine)
+    metrics.limit(app.state.services.admission.caps.answers)
     return app
+
+
+def _prefill_rate(engine: EngineClient) -> float | None:
+    """Prompt tokens a second, by the price of the largest forward that was measured."""
+    if engine.info is None or engine.info.cost is None:
+        return None
+    rows, seconds = max(engine.info.cost.by_rows.items())
+    return rows / seconds
 
 
 def _middleware(api_keys: Sequence[str], metrics: Metrics) -> list[Middleware]:

@@ -13,7 +13,7 @@ class Load(NamedTuple):
     running: int = 0
     waiting: int = 0
     cache_usage: float = 0.0  # share of cache blocks held by live sequences, 0..1
-    requests: int = 0  # that the server has taken on and not answered yet
+    requests: int = 0  # that the server has taken on and not answered yet, but for one's own
     drafting_rests: bool = False  # it did not pay lately in batches of this size
 
 

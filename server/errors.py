@@ -9,7 +9,9 @@ from server.responses import JsonResponse
 MAX_ECHO = 200  # characters of a client's own input that a message may repeat
 RETRY_SOON = {"retry-after": "2"}
 
-RejectionReason = Literal["auth", "deadline", "invalid", "not_ready", "too_large"]
+RejectionReason = Literal[
+    "auth", "deadline", "invalid", "not_ready", "queue_full", "token_backlog", "too_large"
+]
 
 
 class ApiError(Exception):
@@ -112,6 +114,38 @@ def not_ready(reason: str) -> ApiError:
         code="not_ready",
         rejection="not_ready",
         headers=RETRY_SOON,
+    )
+
+
+def queue_full(limit: int, *, of_key: bool = False) -> ApiError:
+    """As many answers as are allowed are in progress."""
+    whose = " for this API key" if of_key else ""
+    return _overloaded(f"{limit} answers are in progress{whose}: as many as may be", "queue_full")
+
+
+def backlogged(seconds: int) -> ApiError:
+    """The prompts that wait would keep this one waiting for too long."""
+    return _overloaded("Too many prompt tokens are waiting to be read", "token_backlog", seconds)
+
+
+def _overloaded(message: str, reason: RejectionReason, seconds: int = 2) -> ApiError:
+    return ApiError(
+        429,
+        f"{message}. Please retry after {seconds} s",
+        kind="rate_limit_error",
+        code=reason,
+        rejection=reason,
+        headers={"retry-after": str(seconds)},
+    )
+
+
+def deadline_exceeded(seconds: float, *, before_work: bool = False) -> ApiError:
+    """The time that the client gave for an answer is over."""
+    return ApiError(
+        408,
+        f"The answer was not complete within the {seconds:g} seconds that the request allows",
+        code="deadline_exceeded",
+        rejection="deadline" if before_work else None,
     )
 
 

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from decoding.request import Output
+from server.deadline import in_time
 from server.engine_client import EngineDied
 from server.errors import ApiError, choice_failed, engine_aborted, engine_died, internal_error
 from server.jobs import Job
@@ -35,13 +36,15 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
     metrics.observe_choice(job.choice)
 
     def finish(status: int) -> None:
-        services.jobs.discard(job)
         seconds = time.monotonic() - job.tally.arrived
         metrics.observe_finished(job.endpoint, strategy, status, job.tally, seconds)
         _log_finished(job, status, seconds)
 
     try:
-        async with aclosing(_outputs(services, job)) as outputs:
+        async with (
+            aclosing(_outputs(services, job)) as untimed,
+            aclosing(in_time(untimed, job.tally.arrived, job.deadline)) as outputs,
+        ):
             async for number, output in outputs:
                 part = Part(number * job.n + output.index, output)
                 is_first = job.tally.first_token_seconds is None
@@ -51,6 +54,7 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
                     metrics.fell_back(strategy, job.requests[number].fallback.strategy)
                 if is_first and (seconds := job.tally.first_token_seconds) is not None:
                     metrics.observe_first_token(strategy, seconds)
+                    services.admission.weigh(job.permit, 0)
                 _raise_if_failed(output)
                 yield part
     except (GeneratorExit, asyncio.CancelledError):
@@ -61,6 +65,8 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
         finish(503)
         raise engine_died() from error
     except ApiError as error:
+        if error.status == 408 and not job.tally.completion_tokens:
+            metrics.rejected("deadline")
         finish(error.status)
         raise
     except Exception as error:

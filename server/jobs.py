@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 
 from decoding.report import EngineInfo
 from decoding.request import Decoder, Reference, Request, Sampling, Stopping
+from server.admission import Permit, estimated_tokens
 from server.chat import chat_tokens
 from server.constraints import check_strategy, pinned_by
 from server.errors import ApiError, context_exceeded, invalid, not_ready, unknown_model
@@ -57,6 +59,9 @@ class Job:
     prompts: Sequence[Prompt]
     requests: Sequence[Request]
     tally: Tally
+    permit: Permit
+    request_id: str = ""
+    deadline: float | None = None  # seconds from its arrival
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -85,10 +90,17 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Who asks: when the request arrived, and which tenant's cache blocks it may share."""
+    """Who asks: when the request arrived, and which tenant's cache blocks it may share.
+
+    ``held`` is what is given back when the request is over. The answer must be complete
+    ``deadline`` seconds after it arrived; None: whenever.
+    """
 
     arrived: float
+    held: ExitStack
     tenant: str = ""
+    request_id: str = ""
+    deadline: float | None = None
 
     def salt(self, cache_salt: str) -> str:
         """What keeps the cache blocks of tenants, and of salts, apart."""
@@ -101,8 +113,8 @@ class _Asked:
 
     services: Services
     body: Generation
-    arrived: float
-    tenant: str
+    caller: Caller
+    permit: Permit
     engine: EngineInfo
     endpoint: Endpoint
     prompts: Sequence[Prompt]
@@ -111,6 +123,16 @@ class _Asked:
     prompt_logprobs: int | None = None
     new_stages: Callable[[Prompt], Awaitable[Stages]]
 
+    @property
+    def salt(self) -> str:
+        """What keeps its cache blocks and past answers apart from those of others."""
+        return self.caller.salt(self.body.cache_salt)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Of all prompts."""
+        return sum(len(prompt.tokens) for prompt in self.prompts)
+
 
 async def chat_job(services: Services, body: ChatBody, caller: Caller) -> Job:
     """Prepare a chat completion.
@@ -118,7 +140,7 @@ async def chat_job(services: Services, body: ChatBody, caller: Caller) -> Job:
     Raises:
         ApiError: the request cannot be answered as it is, or not now.
     """
-    engine = _admit(services, body, num_prompts=1)
+    engine, permit = _admit(services, body, caller, num_prompts=1)
     prompt = Prompt(
         await chat_tokens(services.tokenizer, body.messages, body.prompt_documents),
         question=body.question,
@@ -134,8 +156,8 @@ async def chat_job(services: Services, body: ChatBody, caller: Caller) -> Job:
     asked = _Asked(
         services=services,
         body=body,
-        arrived=caller.arrived,
-        tenant=caller.salt(body.cache_salt),
+        caller=caller,
+        permit=permit,
         engine=engine,
         endpoint="chat",
         prompts=[prompt],
@@ -157,7 +179,7 @@ async def completion_job(services: Services, body: CompletionBody, caller: Calle
     values = split_prompts(body.prompt, services.limits.prompts)
     if body.prompt_documents:
         check_all_text(values)
-    engine = _admit(services, body, num_prompts=len(values))
+    engine, permit = _admit(services, body, caller, num_prompts=len(values))
     preamble = await read_preamble(services.tokenizer, body.prompt_documents)
     prompts = []
     for value in values:
@@ -172,8 +194,8 @@ async def completion_job(services: Services, body: CompletionBody, caller: Calle
     asked = _Asked(
         services=services,
         body=body,
-        arrived=caller.arrived,
-        tenant=caller.salt(body.cache_salt),
+        caller=caller,
+        permit=permit,
         engine=engine,
         endpoint="completions",
         prompts=prompts,
@@ -191,8 +213,10 @@ def check_model(services: Services, model: str) -> None:
         raise unknown_model(model, services.model_names)
 
 
-def _admit(services: Services, body: Generation, num_prompts: int) -> EngineInfo:
-    """Every check that costs nothing, in front of the work of tokenising."""
+def _admit(
+    services: Services, body: Generation, caller: Caller, num_prompts: int
+) -> tuple[EngineInfo, Permit]:
+    """Every check that costs nothing and the permit, in front of the work of tokenising."""
     check_model(services, body.model)
     _check_counts(services, body.n, num_prompts)
     check(body.decoding)
@@ -201,7 +225,9 @@ def _admit(services: Services, body: Generation, num_prompts: int) -> EngineInfo
     if engine is None or reason is not None:
         raise not_ready(reason or "the model is loading")
     _check_token_ids(body, engine.vocabulary_size)
-    return engine
+    tokens = estimated_tokens(body.num_characters)
+    permit = services.admission.permit(caller.tenant, body.n * num_prompts, tokens)
+    return engine, caller.held.enter_context(permit)
 
 
 def _check_counts(services: Services, n: int, num_prompts: int) -> None:
@@ -237,8 +263,9 @@ def _check_context(engine: EngineInfo, prompt: Prompt, max_tokens: int, param: s
 
 
 async def _job(asked: _Asked) -> Job:
-    services, body, tenant = asked.services, asked.body, asked.tenant
-    recalls = [await _recall(services, body, tenant, prompt) for prompt in asked.prompts]
+    services, body, caller = asked.services, asked.body, asked.caller
+    services.admission.weigh(asked.permit, asked.num_prompt_tokens)
+    recalls = [await _recall(services, body, asked.salt, prompt) for prompt in asked.prompts]
     known = _known(body, asked.prompts, recalls)
     choice = choose(body.decoding, known, services.load, services.policy)
     choice, stages = await _with_stages(asked, choice)
@@ -246,7 +273,7 @@ async def _job(asked: _Asked) -> Job:
     job_id = ("chatcmpl-" if asked.endpoint == "chat" else "cmpl-") + secrets.token_hex(16)
     alike = _request(asked, job_id, choice, references)
     each = zip(asked.prompts, recalls, stages, strict=True)
-    job = Job(
+    return Job(
         id=job_id,
         endpoint=asked.endpoint,
         model=body.model,
@@ -256,13 +283,14 @@ async def _job(asked: _Asked) -> Job:
         prompts=asked.prompts,
         requests=[_of_prompt(alike, number, *of) for number, of in enumerate(each)],
         tally=Tally(
-            arrived=asked.arrived,
-            prompt_tokens=sum(len(prompt.tokens) for prompt in asked.prompts),
+            arrived=caller.arrived,
+            prompt_tokens=asked.num_prompt_tokens,
             prediction=prediction_in(references),
         ),
+        permit=asked.permit,
+        request_id=caller.request_id,
+        deadline=caller.deadline,
     )
-    services.jobs.add(job)
-    return job
 
 
 async def _with_stages(asked: _Asked, choice: Choice) -> tuple[Choice, list[Stages]]:
@@ -308,7 +336,8 @@ def _request(
         references=references,
         explains_drafts=explains_drafts(asked.body.decoding),
         fallback=Decoder(fallback.strategy, fallback.options),
-        cache_salt=asked.tenant,
+        cache_salt=asked.salt,
+        tenant=asked.caller.tenant,
     )
 
 

@@ -66,6 +66,10 @@ class Metrics:
         """Show the state of this engine, read at every scrape."""
         self.registry.register(EngineCollector(engine, self._model, stride_version()))
 
+    def limit(self, answers: int) -> None:
+        """Show how many answers may be in progress."""
+        self._queue_limit.set(answers)
+
     def render(self) -> bytes:
         """The exposition text, vLLM's names included."""
         return generate_latest(self.registry) + generate_latest(self._aliases)
@@ -207,6 +211,11 @@ class Metrics:
         )
         self._cancellations = self._counter(
             "requests_cancelled_total", "Requests whose client left", ("phase",)
+        )
+        self._queue_limit = Gauge(
+            "stride_queue_limit",
+            "Answers that may be in progress, running and waiting",
+            registry=self.registry,
         )
         self._history = self._counter(
             "history_lookups_total", "Requests by what was found of past answers", ("outcome",)

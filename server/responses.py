@@ -1,11 +1,12 @@
 """How answers leave: JSON bodies and server-sent events. Knows nothing of what they say."""
 
+import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import ExitStack, aclosing, suppress
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from server.disconnect import ClientGone, unless_gone
 
@@ -43,18 +44,32 @@ class EventStream(StreamingResponse):
     """Server-sent events. When the client leaves, ``source`` is closed at once.
 
     ``source`` is what ``frames`` reads from. It is closed on its own because closing a generator
-    that was never started does not run the code that would close what is inside it.
+    that was never started does not run the code that would close what is inside it. ``held`` is
+    given back at the end. A client that takes nothing for ``patience`` seconds counts as gone.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes], source: AsyncGenerator[object]) -> None:
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes],
+        source: AsyncGenerator[object],
+        held: ExitStack,
+        patience: float = 60.0,
+    ) -> None:
         super().__init__(frames, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         self._frames = frames
         self._source = source
+        self._held = held
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, until the client leaves or they end."""
-        async with aclosing(self._source), aclosing(self._frames):
-            with suppress(ClientGone):
-                await unless_gone(receive, self.stream_response(send))
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._patience):
+                await send(message)
+
+        with self._held, suppress(ClientGone, TimeoutError):
+            async with aclosing(self._source), aclosing(self._frames):
+                await unless_gone(receive, self.stream_response(send_in_time))

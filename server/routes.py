@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 from typing import cast
 
 from fastapi import APIRouter
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from server.answers import NewWriter, chat_writers, completion_writers, events, whole_answer
 from server.chat import chat_tokens, prompt_tokens
+from server.deadline import deadline_of
 from server.disconnect import unless_gone
 from server.documents import check_documents
 from server.errors import invalid
@@ -33,8 +35,14 @@ def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
-def _caller(request: Request, arrived: float) -> Caller:
-    return Caller(arrived=arrived, tenant=getattr(request.state, "tenant", ""))
+def _caller(request: Request, body: Generation, arrived: float, held: ExitStack) -> Caller:
+    return Caller(
+        arrived=arrived,
+        held=held,
+        tenant=getattr(request.state, "tenant", ""),
+        request_id=request.state.request_id,
+        deadline=deadline_of(request.headers, body.deadline),
+    )
 
 
 @router.post(CHAT_PATH)
@@ -45,8 +53,10 @@ async def chat_completions(request: Request) -> Response:
     _check_message_count(raw, services.limits.messages)
     check_documents(raw.get("documents"), services.limits)
     body = parse(ChatBody, raw)
-    job = await chat_job(services, body, _caller(request, arrived))
-    return await _answer(request, body, job, chat_writers(job, services.tokenizer.texts))
+    with ExitStack() as held:
+        job = await chat_job(services, body, _caller(request, body, arrived, held))
+        writers = chat_writers(job, services.tokenizer.texts)
+        return await _answer(request, body, job, writers, held)
 
 
 @router.post(COMPLETIONS_PATH)
@@ -56,9 +66,10 @@ async def completions(request: Request) -> Response:
     raw = await read_object(request, services.limits)
     check_documents(raw.get("documents"), services.limits)
     body = parse(CompletionBody, raw)
-    job = await completion_job(services, body, _caller(request, arrived))
-    writers = completion_writers(job, services.tokenizer.texts, echo=body.echo)
-    return await _answer(request, body, job, writers)
+    with ExitStack() as held:
+        job = await completion_job(services, body, _caller(request, body, arrived, held))
+        writers = completion_writers(job, services.tokenizer.texts, echo=body.echo)
+        return await _answer(request, body, job, writers, held)
 
 
 def _check_message_count(raw: dict[str, object], limit: int) -> None:
@@ -67,8 +78,12 @@ def _check_message_count(raw: dict[str, object], limit: int) -> None:
         raise invalid(f"'messages' holds {len(messages)}, at most {limit} are taken", "messages")
 
 
-async def _answer(request: Request, body: Generation, job: Job, new_writer: NewWriter) -> Response:
+async def _answer(
+    request: Request, body: Generation, job: Job, new_writer: NewWriter, held: ExitStack
+) -> Response:
+    """Answer at once, or begin a stream, which takes over what is held."""
     request.state.choice = job.choice
+    request.state.job = job
     parts = run(_services(request), job)
     if not body.stream:
         answer = await unless_gone(request.receive, whole_answer(job, parts, new_writer))
@@ -78,7 +93,7 @@ async def _answer(request: Request, body: Generation, job: Job, new_writer: NewW
     first = await _first(request, parts)
     request.state.choice = job.answered_by
     frames = events(job, first, parts, new_writer, include_usage=body.include_usage)
-    return EventStream(frames, source=parts)
+    return EventStream(frames, source=parts, held=held.pop_all())
 
 
 async def _first(request: Request, parts: AsyncGenerator[Part]) -> Part:

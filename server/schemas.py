@@ -17,6 +17,7 @@ MAX_STOP_CHARACTERS = 4096  # of all stop strings together
 MAX_BIASES = 2048
 MAX_PARTS = 1024
 MAX_LOGPROBS = 20
+MAX_DEADLINE = 86_400.0  # seconds
 
 _NO_TOOLS = "this server does not call tools"
 _NO_MEDIA = "this server answers with text only"
@@ -156,6 +157,7 @@ class Generation(StrictBody):
     decoding: Options = Field(default_factory=dict)
     documents: Annotated[list[Document], Field(fail_fast=True)] = Field(default_factory=list)
     documents_in_prompt: bool = True
+    deadline: Annotated[float, Field(gt=0, le=MAX_DEADLINE)] | None = None
 
     # Accepted, because they cannot change an answer
     user: str = ""
@@ -175,6 +177,16 @@ class Generation(StrictBody):
     def prompt_documents(self) -> list[Document]:
         """The documents that the model reads."""
         return self.documents if self.documents_in_prompt else []
+
+    @property
+    def num_page_characters(self) -> int:
+        """How long the documents in the prompt are."""
+        return sum(document.num_characters for document in self.prompt_documents)
+
+    @property
+    def num_characters(self) -> int:
+        """How long the prompt is, more or less."""
+        raise NotImplementedError
 
     @property
     def hidden_documents(self) -> list[Document]:
@@ -233,6 +245,11 @@ class ChatBody(Generation):
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] = 0
 
     @property
+    def num_characters(self) -> int:
+        """How long the prompt is, more or less."""
+        return sum(len(message.content) for message in self.messages) + self.num_page_characters
+
+    @property
     def question(self) -> str:
         """The last thing the user wrote."""
         asked = (message.content for message in reversed(self.messages) if message.role == "user")
@@ -284,6 +301,13 @@ class CompletionBody(Generation):
         Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None, BeforeValidator(_false_is_none)
     ] = None
     best_of: int | None = None
+
+    @property
+    def num_characters(self) -> int:
+        """How long the prompts are, more or less: of token ids and lists, what they hold."""
+        prompts = self.prompt if isinstance(self.prompt, list) else [self.prompt]
+        lengths = (len(each) if isinstance(each, str | list) else 1 for each in prompts)
+        return sum(lengths) + self.num_page_characters
 
     @property
     def wants_logprobs(self) -> bool:

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from decoding.models import ModelFiles
 from decoding.options import Limits, LoadOptions
 from server import limits
+from server.admission import Caps
 from server.app import create_app
 from server.frames import LoadModel
 from server.history import History
@@ -112,6 +113,7 @@ class _Service:
             policy=_policy(settings),
             wordings=Wordings(settings.wordings),
             api_keys=settings.accepted_keys(),
+            caps=_caps(settings),
             limits=limits.Limits(n=settings.max_choices, body_bytes=settings.max_body_bytes),
             lifespan=self._lifespan,
         )
@@ -159,6 +161,14 @@ class _Service:
     def _url(self) -> str:
         host = self._settings.host
         return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
+
+
+def _caps(settings: Settings) -> Caps:
+    return Caps(
+        answers=settings.max_requests,
+        per_key=settings.max_requests_per_key or settings.max_requests,
+        first_token_seconds=settings.first_token_seconds,
+    )
 
 
 def _policy(settings: Settings) -> Policy:

@@ -1,8 +1,8 @@
 """What the routes work with, passed in by whoever builds the app."""
 
-from dataclasses import dataclass, field
-from weakref import WeakSet
+from dataclasses import dataclass
 
+from server.admission import Admission
 from server.engine_client import EngineClient, Load
 from server.history import History
 from server.limits import Limits
@@ -17,6 +17,7 @@ class Services:
     """The collaborators of the HTTP layer. The first model name is the model's own."""
 
     engine: EngineClient
+    admission: Admission
     tokenizer: Tokenizer
     metrics: Metrics
     history: History
@@ -26,20 +27,18 @@ class Services:
     limits: Limits
     version: str
     started: int  # seconds since 1970
-    # Jobs from the choice of their strategy on, so that those that come at once see one another.
-    # Weakly, for those that end before they have begun.
-    jobs: "WeakSet[object]" = field(default_factory=WeakSet)
 
     @property
     def load(self) -> Load:
-        """How busy the engine is, and what will soon keep it busy."""
+        """How busy the engine is for a request that has its permit."""
         load, drafting = self.engine.load, self.engine.drafting
         paces = drafting.paces if drafting is not None else []
         # With this one beside those that run. One alone is never too many.
         size = load.running + 1
         pace = next((each for each in paces if 1 < each.least <= size <= each.most), None)
         rests = pace is not None and pace.is_resting and 0 < pace.drafting < pace.plain
-        return load._replace(requests=len(self.jobs), drafting_rests=rests)
+        others = max(0, self.admission.requests - 1)
+        return load._replace(requests=others, drafting_rests=rests)
 
     @property
     def context_limit(self) -> int | None:

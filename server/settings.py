@@ -70,7 +70,7 @@ UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 CommaSeparated = BeforeValidator(split_at_commas)
 
 MODEL, SERVER, HARDWARE, ENGINE = "Model", "Server", "Hardware", "Engine"
-HISTORY, ACCESS = "History", "Access"
+LOAD, HISTORY, ACCESS = "Load", "History", "Access"
 
 
 class Settings(BaseModel):
@@ -175,6 +175,19 @@ class Settings(BaseModel):
         "A directory of files that say how skeleton asks, one a language, beside our own.",
         group=ENGINE,
         metavar="DIRECTORY",
+    )
+
+    max_requests: int = setting(
+        256, "Most answers in progress, running and waiting; more are refused.", group=LOAD, ge=1
+    )
+    max_requests_per_key: int = setting(
+        0, "The same for each API key; 0 means no limit of its own.", group=LOAD, ge=0
+    )
+    first_token_seconds: float = setting(
+        30.0,
+        "Longest time that reading all waiting prompts may take; more are refused.",
+        group=LOAD,
+        gt=0,
     )
 
     history: int = setting(

@@ -865,3 +865,21 @@ def test_the_time_in_the_queue_is_reported_once(make_engine: MakeEngine) -> None
     client.finish()
     waited = [client.answer(request).queue_seconds for request in requests]
     assert all(a is not None and b is not None and a < b for a, b in pairwise(waited))
+
+
+def test_a_tenant_with_many_requests_does_not_keep_another_waiting(
+    make_engine: MakeEngine,
+) -> None:
+    client = Client(make_engine(running=2))
+    greedy = [client.ask(asking(prompt_of(5, i), tenant="greedy")) for i in range(8)]
+    client.step()
+    modest = client.ask(asking(prompt_of(5, 99), tenant="modest"))
+    client.finish()
+    ends = [
+        output.request_id
+        for report in client.reports
+        for output in report.outputs
+        if output.finish_reason
+    ]
+    assert ends.index(modest.id) <= 3
+    assert len(ends) == len(greedy) + 1

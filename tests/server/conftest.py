@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from openai import AsyncOpenAI
 from transformers import PreTrainedTokenizerFast
 
+from server.admission import Caps
 from server.app import create_app
 from server.history import History
 from server.limits import Limits
@@ -28,6 +29,7 @@ class Build(Protocol):
         tokenizer: PreTrainedTokenizerFast | None = None,
         history: History | None = None,
         policy: Policy = DEFAULT_POLICY,
+        caps: Caps | None = None,
     ) -> FastAPI: ...
 
 
@@ -57,6 +59,7 @@ def build(engine: FakeEngine, metrics: Metrics, tokenizer: PreTrainedTokenizerFa
         tokenizer: PreTrainedTokenizerFast | None = None,
         history: History | None = None,
         policy: Policy = DEFAULT_POLICY,
+        caps: Caps | None = None,
     ) -> FastAPI:
         return create_app(
             engine=engine,
@@ -65,6 +68,7 @@ def build(engine: FakeEngine, metrics: Metrics, tokenizer: PreTrainedTokenizerFa
             metrics=metrics,
             history=history,
             policy=policy,
+            caps=caps,
             api_keys=api_keys,
             limits=limits,
         )
