@@ -116,11 +116,11 @@ def resolved(settings: Settings) -> "ModelFiles":
 
 
 def warn(settings: Settings) -> None:
-    """Say what is allowed but probably not meant."""
+    """Say what is allowed but should be thought about."""
     if settings.listens_beyond_this_machine and not settings.accepted_keys():
         complain(
             f"warning: {settings.host} can be reached from other machines and no API key is set: "
-            "anyone there can use this server; set STRIDE_API_KEYS or --api-key-file",
+            "anyone there can use this server, as --allow-open says",
             0,
         )
 

@@ -94,6 +94,18 @@ def body_too_slow(seconds: float) -> ApiError:
     return ApiError(408, message, code="request_timeout", rejection="deadline")
 
 
+def headers_too_slow(seconds: float) -> ApiError:
+    """The head of a request did not arrive."""
+    message = f"The headers of the request did not arrive within {seconds:g} seconds"
+    return ApiError(408, message, code="request_timeout", rejection="deadline")
+
+
+def malformed_request(status: int, reason: str) -> ApiError:
+    """What arrived is no HTTP request, or one with too large a head (status 431)."""
+    message = f"Not a request that can be read: {shorten(reason)}"
+    return ApiError(status, message, code="malformed_request", rejection="invalid")
+
+
 def unauthorized() -> ApiError:
     """The API key is missing or wrong."""
     return ApiError(

@@ -38,7 +38,6 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
     def finish(status: int) -> None:
         seconds = time.monotonic() - job.tally.arrived
         metrics.observe_finished(job.endpoint, strategy, status, job.tally, seconds)
-        _log_finished(job, status, seconds)
 
     try:
         async with (
@@ -76,15 +75,6 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
     else:
         finish(200)
         _remember(services, job)
-
-
-def _log_finished(job: Job, status: int, seconds: float) -> None:
-    tally, choice = job.tally, job.answered_by
-    _log.info(
-        "%s: %d, %d tokens in %d steps, %.2f s, by %s: %s",
-        *(job.id, status, tally.completion_tokens, tally.steps, seconds),
-        *(choice.strategy, choice.reason),
-    )
 
 
 def _remember(services: Services, job: Job) -> None:

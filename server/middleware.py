@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.errors import internal_error, unauthorized
+from server.request_log import log_request
 from server.scheduler import Choice
 
 if TYPE_CHECKING:
@@ -22,7 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 class RequestContext:
-    """Gives a request its id, says it and the chosen strategy in headers, catches what escapes."""
+    """Gives a request its id, says it and the chosen strategy in headers, catches what escapes.
+
+    When it is over, a line of the log tells how it went.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -34,12 +39,12 @@ class RequestContext:
             return
         state = scope.setdefault("state", {})
         request_id = state["request_id"] = _request_id(Headers(scope=scope))
-        has_started = False
+        status, started = 0, time.monotonic()
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal has_started
+            nonlocal status
             if message["type"] == "http.response.start":
-                has_started = True
+                status = message["status"]
                 _add_headers(MutableHeaders(scope=message), request_id, state.get("choice"))
             await send(message)
 
@@ -47,9 +52,11 @@ class RequestContext:
             await self._app(scope, receive, send_with_headers)
         except Exception:
             _log.exception("request %s failed", request_id)
-            if has_started:
+            if status:
                 raise  # the server cuts the connection: the answer must not look complete
             await internal_error(request_id).response()(scope, receive, send_with_headers)
+        finally:
+            log_request(scope, status, time.monotonic() - started)
 
 
 def _request_id(headers: Headers) -> str:

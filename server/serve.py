@@ -23,6 +23,7 @@ from server.admission import Caps
 from server.app import create_app
 from server.frames import LoadModel
 from server.history import History
+from server.http_protocol import HEADER_BYTES, BoundedProtocol
 from server.metrics import Metrics
 from server.scheduler import Policy
 from server.settings import Settings
@@ -36,7 +37,7 @@ _SECONDS_TO_DRAIN = 5
 def serve(settings: Settings, model: ModelFiles) -> int:
     """Serve until interrupted; returns the exit code."""
     started = time.monotonic()
-    logging.basicConfig(level=settings.log_level.upper(), format="stride: %(message)s")
+    _log_to_the_console(settings.log_level)
     try:
         listener = _listen(settings)
     except OSError as error:
@@ -50,6 +51,14 @@ def serve(settings: Settings, model: ModelFiles) -> int:
                 f"cannot read the tokenizer of {model.name}: {' '.join(str(error).split())}"
             )
         return _Service(settings, model, tokenizer, started).run(listener)
+
+
+def _log_to_the_console(level: str) -> None:
+    """Sentences for people on standard error, a line of JSON for each request on the output."""
+    logging.basicConfig(level=level.upper(), format="stride: %(message)s")
+    requests = logging.getLogger("stride.request")
+    requests.addHandler(logging.StreamHandler(sys.stdout))
+    requests.propagate = False
 
 
 def _fail(message: str) -> int:
@@ -121,7 +130,8 @@ class _Service:
             app,
             lifespan="on",
             loop="asyncio",  # not whatever else happens to be installed: it is what is tested
-            http="h11",
+            http=BoundedProtocol,
+            h11_max_incomplete_event_size=HEADER_BYTES,
             log_config=None,
             log_level="warning",
             access_log=False,

@@ -214,6 +214,12 @@ class Settings(BaseModel):
         None, "A file of such keys, one a line.", group=ACCESS, metavar="FILE"
     )
 
+    allow_open: bool = setting(
+        False,
+        "Listen on an address that other machines reach although no API key is set.",
+        group=ACCESS,
+    )
+
     @property
     def listens_beyond_this_machine(self) -> bool:
         """Whether other machines can connect."""
@@ -254,6 +260,7 @@ def load(
             "\n".join(explain(error, origins) for error in problem.errors())
         ) from None
     require_keys_in_file(settings, origins)
+    refuse_to_be_open(settings, origins)
     return settings
 
 
@@ -344,6 +351,18 @@ def require_keys_in_file(settings: Settings, origins: Mapping[str, str]) -> None
         raise SettingsError(f"{origin}: {path}: {str(reason).lower()}") from None
     if not keys:
         raise SettingsError(f"{origin}: {path} holds no key")
+
+
+def refuse_to_be_open(settings: Settings, origins: Mapping[str, str]) -> None:
+    """Refuse an address that others reach if anybody there could use the server."""
+    if settings.listens_beyond_this_machine and not (
+        settings.accepted_keys() or settings.allow_open
+    ):
+        raise SettingsError(
+            f"{origins['host']}: {settings.host} can be reached from other machines and no API key "
+            "is set: set STRIDE_API_KEYS or --api-key-file, or --allow-open if anyone there may "
+            "use this server"
+        )
 
 
 def keys_in(path: Path | None) -> tuple[str, ...]:

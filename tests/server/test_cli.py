@@ -104,7 +104,7 @@ def test_an_error_is_one_line(
 def test_an_open_server_on_a_public_address_is_warned_about(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    warn(load(None, {}, {"host": "0.0.0.0"}))
+    warn(load(None, {}, {"host": "0.0.0.0", "allow_open": True}))
     assert "no API key is set" in capsys.readouterr().err
 
 

@@ -51,9 +51,9 @@ def test_gpu_toml_asks_for_cuda_and_larger_steps() -> None:
 
 
 def test_the_environment_wins_over_the_file_and_options_win_over_both(tmp_path: Path) -> None:
-    config = write(tmp_path, 'port = 1\nthreads = 1\nhost = "file"\n')
+    config = write(tmp_path, 'port = 1\nthreads = 1\nhost = "localhost"\n')
     settings = load(config, {"STRIDE_PORT": "2", "STRIDE_THREADS": "2"}, {"port": "3"})
-    assert (settings.port, settings.threads, settings.host) == (3, 2, "file")
+    assert (settings.port, settings.threads, settings.host) == (3, 2, "localhost")
 
 
 def test_an_empty_variable_counts_as_absent() -> None:
@@ -144,7 +144,7 @@ def test_a_key_file_without_a_key_is_refused(tmp_path: Path) -> None:
     [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True), ("::", True)],
 )
 def test_an_address_is_known_to_be_reachable_from_elsewhere(host: str, beyond: bool) -> None:
-    assert load(None, {}, {"host": host}).listens_beyond_this_machine is beyond
+    assert load(None, {}, {"host": host, "allow_open": True}).listens_beyond_this_machine is beyond
 
 
 def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,3 +166,10 @@ def test_past_answers_stay_in_memory_unless_a_file_is_named() -> None:
 
 def test_the_history_can_be_turned_off() -> None:
     assert load(None, {"STRIDE_HISTORY": "0"}, {}).history == 0
+
+
+def test_an_open_address_without_a_key_is_refused_unless_it_is_meant() -> None:
+    with pytest.raises(SettingsError, match=r"--host: 0\.0\.0\.0 can be reached from other"):
+        load(None, {}, {"host": "0.0.0.0"})
+    assert load(None, {}, {"host": "0.0.0.0", "allow_open": True}).allow_open
+    assert load(None, {}, {"host": "0.0.0.0", "api_keys": "key"}).accepted_keys() == ("key",)

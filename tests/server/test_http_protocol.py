@@ -1,0 +1,110 @@
+"""What happens on a connection before there is a request: slow, oversized and broken heads."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+import uvicorn
+from conftest import Build
+from fastapi import FastAPI
+
+from server.http_protocol import HEADER_BYTES, BoundedProtocol
+
+GOOD = b"GET /health HTTP/1.1\r\nHost: stride\r\n\r\n"
+
+
+class Impatient(BoundedProtocol):
+    header_seconds = 0.2
+
+
+@pytest.fixture
+def app(build: Build) -> FastAPI:
+    return build()
+
+
+@pytest.fixture
+async def port(app: FastAPI) -> AsyncIterator[int]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, http=Impatient, h11_max_incomplete_event_size=HEADER_BYTES, log_config=None
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve([listener]))
+    yield listener.getsockname()[1]
+    server.should_exit = True
+    await serving
+
+
+async def sent(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """All that comes back until the server closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reading = asyncio.create_task(asyncio.wait_for(reader.read(), timeout=5))
+    for piece in pieces:
+        if not reading.done():
+            writer.write(piece)
+            await asyncio.sleep(pause)
+    answer = await reading
+    writer.close()
+    return answer
+
+
+def error_in(answer: bytes) -> tuple[bytes, dict[str, object]]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    error: dict[str, object] = json.loads(body)["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert b"connection: close" in head.lower()
+    return head.split(b"\r\n")[0], error
+
+
+async def test_a_connection_that_says_nothing_is_closed(port: int) -> None:
+    status, error = error_in(await sent(port))
+    assert status.startswith(b"HTTP/1.1 408")
+    assert error["code"] == "request_timeout"
+
+
+async def test_headers_that_trickle_in_are_cut_off(port: int) -> None:
+    trickle = [b"GET /health HTTP/1.1\r\n", *[b"X-Slow: 1\r\n"] * 8]
+    assert b" 408 " in (await sent(port, *trickle, pause=0.05)).split(b"\r\n")[0]
+
+
+async def test_a_second_request_has_to_arrive_in_time_too(port: int) -> None:
+    answer = await sent(port, GOOD, b"GET /hea", pause=0.1)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"HTTP/1.1 408" in answer
+
+
+async def test_a_request_in_time_is_answered_however_long_the_pause_before_the_next(
+    port: int,
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(2):
+        writer.write(GOOD)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        await reader.readexactly(len(b'{"status":"ok"}'))
+        await asyncio.sleep(0.3)
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /health HTTP/1.1\r\nX-Large: " + b"a" * 100_000,
+        b"GET /health HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 10_000,
+        b"GET /" + b"a" * 100_000,
+    ],
+    ids=["one large header", "many headers", "a long path"],
+)
+async def test_a_head_that_is_too_large_is_refused(port: int, head: bytes) -> None:
+    status, error = error_in(await sent(port, head))
+    assert status.startswith(b"HTTP/1.1 431")
+    assert error["code"] == "malformed_request"
+
+
+@pytest.mark.parametrize("garbage", [b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"Hello\r\n\r\n"])
+async def test_what_is_no_request_is_refused_in_openai_s_shape(port: int, garbage: bytes) -> None:
+    status, error = error_in(await sent(port, garbage))
+    assert status.startswith(b"HTTP/1.1 400")
+    assert error["type"] == "invalid_request_error"
