@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import ExitStack
 
 import pytest
 from asking import PATHS, Endpoint, body
@@ -11,6 +12,7 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from decoding.request import Output, Request
+from server.responses import EventStream
 
 Metric = Callable[..., float]
 
@@ -140,3 +142,29 @@ async def test_leaving_after_the_answer_changes_nothing(
     assert (
         sum(metric("stride_requests_cancelled_total", phase=p) for p in ("queued", "decode")) == 0
     )
+
+
+async def test_a_client_that_takes_nothing_counts_as_gone() -> None:
+    closed: list[str] = []
+
+    async def parts() -> AsyncGenerator[bytes]:
+        try:
+            while True:
+                yield b"data: more\n\n"
+        finally:
+            closed.append("source")
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    held = ExitStack()
+    held.callback(closed.append, "permit")
+    source = parts()
+    stream = EventStream(source, source=source, held=held, patience=0.05)
+    await asyncio.wait_for(stream({"type": "http"}, receive, send), timeout=5)
+    assert closed == ["source", "permit"]
