@@ -13,14 +13,20 @@ from decoding.report import EngineInfo
 from decoding.request import Decoder, Reference, Request, Sampling, Stopping
 from server.admission import Permit, estimated_tokens
 from server.chat import chat_tokens
+from server.checks import (
+    check_context,
+    check_counts,
+    check_model,
+    check_token_ids,
+    context_limit,
+)
 from server.constraints import check_strategy, pinned_by
-from server.errors import ApiError, context_exceeded, invalid, not_ready, unknown_model
+from server.errors import ApiError, invalid, not_ready
 from server.history import Outcome, Recall
 from server.prompts import (
     Prompt,
     check_all_text,
     check_vocabulary,
-    outside_vocabulary,
     read_preamble,
     read_prompt,
     split_prompts,
@@ -146,9 +152,9 @@ async def chat_job(services: Services, body: ChatBody, caller: Caller) -> Job:
         question=body.question,
         has_earlier_turns=body.has_earlier_turns,
     )
-    room = _context_limit(engine) - len(prompt.tokens)
+    room = context_limit(engine) - len(prompt.tokens)
     max_tokens = body.answer_limit or max(room, 1)
-    _check_context(engine, prompt, max_tokens, "messages")
+    check_context(engine, prompt, max_tokens, "messages")
     if body.min_tokens > max_tokens:
         raise invalid(
             f"'min_tokens' is over the {max_tokens} tokens there is room for", "min_tokens"
@@ -189,7 +195,7 @@ async def completion_job(services: Services, body: CompletionBody, caller: Calle
         if not prompt.tokens:
             raise invalid("'prompt' must not be empty", "prompt")
         prompt = prompt.after(preamble)
-        _check_context(engine, prompt, body.answer_limit, "prompt")
+        check_context(engine, prompt, body.answer_limit, "prompt")
         prompts.append(prompt)
     asked = _Asked(
         services=services,
@@ -207,59 +213,21 @@ async def completion_job(services: Services, body: CompletionBody, caller: Calle
     return await _job(asked)
 
 
-def check_model(services: Services, model: str) -> None:
-    """Raise the 404 of a model that is not served."""
-    if model not in services.model_names:
-        raise unknown_model(model, services.model_names)
-
-
 def _admit(
     services: Services, body: Generation, caller: Caller, num_prompts: int
 ) -> tuple[EngineInfo, Permit]:
     """Every check that costs nothing and the permit, in front of the work of tokenising."""
     check_model(services, body.model)
-    _check_counts(services, body.n, num_prompts)
+    check_counts(services, body.n, num_prompts)
     check(body.decoding)
     check_strategy(body, services.policy)
     engine, reason = services.engine.info, services.reason_not_ready
     if engine is None or reason is not None:
         raise not_ready(reason or "the model is loading")
-    _check_token_ids(body, engine.vocabulary_size)
+    check_token_ids(body, engine.vocabulary_size)
     tokens = estimated_tokens(body.num_characters)
     permit = services.admission.permit(caller.tenant, body.n * num_prompts, tokens)
     return engine, caller.held.enter_context(permit)
-
-
-def _check_counts(services: Services, n: int, num_prompts: int) -> None:
-    limits = services.limits
-    if n > limits.n:
-        raise invalid(f"'n' must be at most {limits.n}", "n")
-    if n * num_prompts > limits.choices:
-        message = (
-            f"'n' × prompts is {n * num_prompts}, at most {limits.choices} are answered at once"
-        )
-        raise invalid(message, "n")
-
-
-def _check_token_ids(body: Generation, vocabulary_size: int) -> None:
-    check_vocabulary(body.stop_token_ids, vocabulary_size, "stop_token_ids")
-    wrong = [key for key in body.logit_bias if not _is_token_id(key, vocabulary_size)]
-    if wrong:
-        raise outside_vocabulary(wrong, vocabulary_size, "logit_bias")
-
-
-def _is_token_id(key: str, vocabulary_size: int) -> bool:
-    return key.isascii() and key.isdigit() and len(key) < 12 and int(key) < vocabulary_size
-
-
-def _context_limit(engine: EngineInfo) -> int:
-    return min(engine.context_length, engine.cache_tokens)
-
-
-def _check_context(engine: EngineInfo, prompt: Prompt, max_tokens: int, param: str) -> None:
-    limit = _context_limit(engine)
-    if len(prompt.tokens) + max_tokens > limit:
-        raise context_exceeded(len(prompt.tokens), max_tokens, limit, param)
 
 
 async def _job(asked: _Asked) -> Job:
@@ -313,7 +281,7 @@ async def _references(asked: _Asked) -> tuple[Reference, ...]:
         asked.services.tokenizer,
         asked.body.predicted_text,
         [document.text for document in asked.body.hidden_documents],
-        context=_context_limit(asked.engine),
+        context=context_limit(asked.engine),
         limit=asked.services.limits.reference_tokens // len(asked.prompts),
     )
 

@@ -11,12 +11,13 @@ from starlette.responses import Response
 
 from server.answers import NewWriter, chat_writers, completion_writers, events, whole_answer
 from server.chat import chat_tokens, prompt_tokens
+from server.checks import check_model
 from server.deadline import deadline_of
 from server.disconnect import unless_gone
 from server.documents import check_documents
 from server.errors import invalid
 from server.generation import Part, run
-from server.jobs import Caller, Job, chat_job, check_model, completion_job
+from server.jobs import Caller, Job, chat_job, completion_job
 from server.json_body import read_object
 from server.metrics import CONTENT_TYPE
 from server.prompts import check_vocabulary
