@@ -121,7 +121,8 @@ class Fork:
 
     Branch ``i`` reads the request's prompt for ``stage`` with ``fields[i]`` filled in. What it
     writes ends in front of one of the strings ``stop``, behind so many ``sentences`` (0: however
-    many), after ``max_tokens``, or where the model ends it.
+    many), after ``max_tokens``, or where the model ends it. Its frequency penalty is the request's,
+    but at least ``frequency_penalty``.
 
     With ``leads`` the branches are the answer: ``leads[i]`` and then what branch ``i`` writes, in
     this order, the first unfinished one as it is written. Without leads nothing of them is shown.
@@ -132,6 +133,7 @@ class Fork:
     max_tokens: int
     stop: tuple[str, ...] = ()
     sentences: int = 0
+    frequency_penalty: float = 0.0
     leads: tuple[str, ...] = ()
 
 

@@ -181,12 +181,16 @@ class Forking:
 
     def _request(self, fork: Fork, number: int, prompt: tuple[int, ...]) -> Request:
         own = self.seq.request
-        seed = choice_seed(choice_seed(own.sampling.seed, self.seq.index), number)
+        sampling = replace(
+            own.sampling,
+            seed=choice_seed(choice_seed(own.sampling.seed, self.seq.index), number),
+            frequency_penalty=max(own.sampling.frequency_penalty, fork.frequency_penalty),
+        )
         return replace(
             own,
             id=f"{own.id}/{self.seq.index}/{self._num_forks}.{number}",
             prompt=prompt,
-            sampling=replace(own.sampling, seed=seed),
+            sampling=sampling,
             stopping=Stopping(
                 max_tokens=min(fork.max_tokens, self.context_length - len(prompt)),
                 stop=fork.stop,

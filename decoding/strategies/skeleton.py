@@ -24,6 +24,7 @@ OUTLINE_START = "1."
 
 _LEAST_POINTS = 3
 _POINT_TOKENS = 20  # of the outline, for each point there may be
+_VARIETY = 0.6  # frequency penalty: an outline says each thing once
 _LONGEST_HEADING = 80  # characters: what is longer is no heading but an answer
 _TOO_ALIKE = 0.6  # share of the words that two headings have in common
 
@@ -48,7 +49,11 @@ def decode(
     ``point_tokens``. Ends with a reason if there is no outline to go by.
     """
     verdict = yield Fork(
-        stage="outline", fields=({},), max_tokens=points * _POINT_TOKENS, stop=("\n\n",)
+        stage="outline",
+        fields=({},),
+        max_tokens=points * _POINT_TOKENS,
+        stop=("\n\n",),
+        frequency_penalty=_VARIETY,
     )
     if not verdict.written:
         return "the context has no room for an outline"
@@ -60,7 +65,7 @@ def decode(
         stage="point",
         fields=tuple(_fields(headings, leads)),
         max_tokens=point_tokens,
-        stop=("\n",),
+        stop=("\n", *(f"{heading}:" for heading in headings)),  # no point begins another one
         sentences=sentences,
         leads=(leads[0], *(f"\n{each}" for each in leads[1:])),
     )

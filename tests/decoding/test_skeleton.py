@@ -199,7 +199,7 @@ def test_options_set_how_much_is_written() -> None:
     _, large = outlining(points=10)
     assert 0 < small.max_tokens < large.max_tokens
     fork = points_of(Written(OUTLINE, is_whole=True), sentences=5, point_tokens=33)
-    assert (fork.sentences, fork.max_tokens, fork.stop) == (5, 33, ("\n",))
+    assert (fork.sentences, fork.max_tokens, fork.stop[0]) == (5, 33, "\n")
 
 
 def test_a_context_without_room_is_a_reason_to_fall_back() -> None:
@@ -231,3 +231,13 @@ def test_options_out_of_their_limits_are_refused(option: str, value: OptionValue
 
 def test_skeletons_are_known_to_change_answers() -> None:
     assert not strategies.is_lossless("skeleton")
+
+
+def test_a_point_ends_where_another_one_would_begin() -> None:
+    fork = points_of(Written(OUTLINE, is_whole=True))
+    assert fork.stop == ("\n", "Water and food:", "A map:", "Warm clothes:")
+
+
+def test_an_outline_is_kept_from_saying_things_twice() -> None:
+    _, outline = outlining()
+    assert outline.frequency_penalty > 0
