@@ -13,6 +13,7 @@ from benchmarks.timing import Timing
 
 _SECONDS_TO_ANSWER = 600.0
 _READ_BYTES = 1 << 16
+_COMPLETIONS = "/v1/completions"
 
 
 async def stream_all(host: str, port: int, bodies: Sequence[Mapping[str, Any]]) -> list[Timing]:
@@ -27,6 +28,13 @@ async def stream_all(host: str, port: int, bodies: Sequence[Mapping[str, Any]]) 
 
 
 async def stream(host: str, port: int, body: Mapping[str, Any], started: float) -> Timing:
+    """Post one body and time what streams back."""
+    return read_stream(await received(host, port, body, started))
+
+
+async def received(
+    host: str, port: int, body: Mapping[str, Any], started: float, path: str = _COMPLETIONS
+) -> list[tuple[float, bytes]]:
     """Post one body. While the clock runs chunks are only kept; they are read afterwards.
 
     By hand, because the client shares the cores with the server it measures: an HTTP library takes
@@ -34,19 +42,19 @@ async def stream(host: str, port: int, body: Mapping[str, Any], started: float) 
     """
     reader, writer = await asyncio.open_connection(host, port)
     try:
-        writer.write(request(host, port, json.dumps(body).encode()))
+        writer.write(request(host, port, json.dumps(body).encode(), path))
         chunks: list[tuple[float, bytes]] = []
         while data := await reader.read(_READ_BYTES):
             chunks.append((perf_counter() - started, data))
     finally:
         writer.close()
-    return read_stream(body_of(chunks))
+    return body_of(chunks)
 
 
-def request(host: str, port: int, body: bytes) -> bytes:
+def request(host: str, port: int, body: bytes, path: str = _COMPLETIONS) -> bytes:
     """A request after whose answer the server closes the connection."""
     return (
-        f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 

@@ -1,0 +1,117 @@
+"""Chat answers over HTTP: what streams back, when, and what the server says of it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from benchmarks.contestants import Server
+from benchmarks.processes import ContestantFailed, python
+from benchmarks.streaming import events, received
+
+_PATH = "/v1/chat/completions"
+
+
+class ChatAnswer(NamedTuple):
+    """One answer; seconds count from when its clock was started.
+
+    ``pieces`` are the characters that came, each time with the second. ``decoding`` is the
+    server's own report.
+    """
+
+    text: str
+    num_tokens: int
+    first: float
+    seconds: float
+    pieces: tuple[tuple[float, int], ...]
+    decoding: Mapping[str, Any]
+
+    def tokens_until(self, seconds: float) -> float:
+        """The part of its tokens that had come by then, by its characters."""
+        come = sum(characters for at, characters in self.pieces if at <= seconds)
+        return self.num_tokens * come / len(self.text)
+
+
+class ChatServer(Server):
+    """``stride serve`` with options; it remembers no past answers, which would be copied."""
+
+    health = "/ready"
+
+    def __init__(self, model: str, *options: str) -> None:
+        super().__init__("Stride over HTTP", model)
+        self._options = options
+
+    @classmethod
+    def of_model(cls, directory: Path, *options: str) -> "ChatServer":
+        """A server of the model in a directory."""
+        return cls(directory.name, "--model", str(directory), *options)
+
+    @property
+    def url(self) -> str:
+        """Where its API is, as clients are told it."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    @property
+    def model(self) -> str:
+        """The name of what it serves."""
+        return self._model
+
+    def command(self, port: int) -> list[str]:
+        """What starts it."""
+        options = [*self._options, "--history", "0", "--port", str(port)]
+        return python("-m", "server.cli", "serve", *options)
+
+    async def ask(
+        self,
+        question: str,
+        max_tokens: int,
+        decoding: Mapping[str, Any],
+        fields: Mapping[str, object] = MappingProxyType({}),
+        started: float | None = None,
+    ) -> ChatAnswer:
+        """Ask one question, greedily, with more ``fields`` in the body.
+
+        The clock is started now unless it runs already.
+
+        Raises:
+            ContestantFailed: there is no answer.
+        """
+        body = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": question}],
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "decoding": dict(decoding),
+            **fields,
+        }
+        clock = perf_counter() if started is None else started
+        return read_answer(await received("127.0.0.1", self._port, body, clock, _PATH))
+
+
+def read_answer(chunks: Sequence[tuple[float, bytes]]) -> ChatAnswer:
+    """The answer in the chunks of an event stream and the times of their arrival.
+
+    Raises:
+        ContestantFailed: the stream holds an error or no text.
+    """
+    pieces: list[tuple[float, str]] = []
+    last: Mapping[str, Any] = {}
+    for seconds, event in events(chunks):
+        if "error" in event:
+            raise ContestantFailed(str(event["error"]))
+        if text := "".join(choice["delta"].get("content") or "" for choice in event["choices"]):
+            pieces.append((seconds, text))
+        last = event
+    if not pieces:
+        raise ContestantFailed("an answer without text")
+    return ChatAnswer(
+        text="".join(text for _, text in pieces),
+        num_tokens=last["usage"]["completion_tokens"],
+        first=pieces[0][0],
+        seconds=chunks[-1][0],
+        pieces=tuple((seconds, len(text)) for seconds, text in pieces),
+        decoding=last.get("decoding", {}),
+    )
