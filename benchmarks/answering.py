@@ -98,8 +98,9 @@ def asking(
     strategy: str,
     options: Mapping[str, OptionValue],
     references: Sequence[Reference] = (),
+    salt: str = "",
 ) -> Request:
-    """A greedy request."""
+    """A greedy request; ``salt`` names the tenant."""
     return Request(
         id=name,
         prompt=tuple(prompt),
@@ -108,6 +109,7 @@ def asking(
         strategy=strategy,
         options=dict(options),
         references=tuple(references),
+        cache_salt=salt,
     )
 
 

@@ -1,5 +1,6 @@
 """Continuous load: as one request ends the next one begins, so the batch stays full."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -75,14 +76,21 @@ def under_load(
     options: Mapping[str, OptionValue],
     max_tokens: int,
 ) -> Load:
-    """Answer the prompts in their order, ``streams`` at a time, as long as so many are there."""
+    """Answer the prompts in their order, ``streams`` at a time, as long as so many are there.
+
+    Who asks what was asked before is another tenant: earlier answers are no help.
+    """
     load = Load()
+    times_asked: Counter[Prompt] = Counter()
     waiting = iter(enumerate(prompts))
     live: dict[str, tuple[int, float, list[int]]] = {}
 
     def begin() -> bool:
         for number, prompt in waiting:
-            engine.add(asking(str(number), prompt.tokens, max_tokens, strategy, options))
+            salt = f"tenant {times_asked[prompt]}"
+            times_asked[prompt] += 1
+            request = asking(str(number), prompt.tokens, max_tokens, strategy, options, salt=salt)
+            engine.add(request)
             live[str(number)] = number, perf_counter(), []
             return True
         return False

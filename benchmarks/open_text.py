@@ -27,14 +27,20 @@ LOOKAHEAD = Way("lookahead", "lookahead")
 JACOBI = Way("jacobi", "jacobi")
 ALONE = (PLAIN, LOOKAHEAD, JACOBI)
 
-_NOTHING: dict[str, OptionValue] = {"window": 0, "copying": False, "recycling": False}
+_NOTHING: dict[str, OptionValue] = {
+    "window": 0,
+    "copying": False,
+    "recycling": False,
+    "phrases": False,
+}
 _WINDOW: dict[str, OptionValue] = {"window": 7, "ngram": 5, "guesses": 7}
 WINDOW_ALONE = Way("the window alone, as published", "lookahead", {**_NOTHING, **_WINDOW})
 SOURCES = (
     WINDOW_ALONE,
     Way("known text alone", "lookahead", {**_NOTHING, "copying": True}),
     Way("recycled rows alone", "lookahead", {**_NOTHING, "recycling": True}),
-    Way("both, and the window while it pays", "lookahead", _WINDOW),
+    Way("earlier answers alone", "lookahead", {**_NOTHING, "phrases": True}),
+    Way("all, and the window while it pays", "lookahead", _WINDOW),
     Way("jacobi as published", "jacobi", {"shrinking": True}),
 )
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 from decoding.confidence import Confidence
+from decoding.phrases import Phrases
 from decoding.recycling import Successors
 from decoding.trial import Trial
 
@@ -13,11 +14,13 @@ _DECAY = 0.999  # about the last thousand guesses of a kind matter
 class Experience:
     """Shared by all requests of an engine: it changes how much is guessed, never an answer.
 
-    ``successors`` are the likeliest tokens behind every token, ``confidence`` says how often each
-    kind of guess was right, ``trials`` which preparations pay, by name.
+    ``successors`` are the likeliest tokens behind every token, ``phrases`` what answers said behind
+    the same words, ``confidence`` says how often each kind of guess was right, ``trials`` which
+    preparations pay, by name.
     """
 
     def __init__(self, vocabulary_size: int) -> None:
         self.successors = Successors(vocabulary_size)
+        self.phrases = Phrases()
         self.trials: defaultdict[str, Trial] = defaultdict(Trial)
         self.confidence = Confidence(prior_weight=_PRIOR_WEIGHT, decay=_DECAY)

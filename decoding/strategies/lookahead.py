@@ -1,4 +1,4 @@
-"""Lookahead: guesses from a window of Jacobi iterations, from known text and from recycled rows."""
+"""Lookahead: guesses from known text, recycled rows, earlier answers and a window of Jacobi."""
 
 from random import Random
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from decoding.copying import Copier
 from decoding.draft import Draft, Strategy, Verdict
+from decoding.phrases import PhraseGuesser
 from decoding.recycling import Recycler
 from decoding.tree import grow
 from decoding.trial import Trial
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 LOSSLESS = True
 
+_Guesser = Copier | Recycler | PhraseGuesser | PoolGuesser
+_LEAD = 3  # tokens of the prompt that the first phrases of an answer begin with
+
 
 def decode(
     seq: "Sequence",
@@ -27,24 +31,38 @@ def decode(
     guesses: Annotated[int, Meta(ge=1, le=64)] = 7,
     copying: bool = True,
     recycling: bool = True,
+    phrases: bool = True,
     nodes: Annotated[int, Meta(ge=1, le=256)] = 48,
 ) -> Strategy:
     """Grow one tree from all sources, with the window beside it.
 
     Lookahead decoding (Fu et al., arXiv 2402.02057) with its W, N and G: ``window`` columns (none
     unless asked for), n-grams of ``ngram`` tokens, ``guesses`` of them kept for each token. With a
-    window and without ``copying`` (prompt, answer and references, as in the strategy ``reference``)
-    and ``recycling`` it is the published algorithm, step for step, but that the window's own paths
-    may be accepted, too. ``nodes`` is the most that the tree has beside the window.
+    window and without ``copying`` (prompt, answer and references, as in the strategy
+    ``reference``), ``recycling`` and ``phrases`` (of earlier answers) it is the published
+    algorithm, step for step, but that the window's own paths may be accepted, too. ``nodes`` is the
+    most that the tree has beside the window.
     """
     lookahead = None
     if window:
         # Alone it is what was asked for, whether it pays or not.
-        trial = seq.experience.trials["window"] if copying or recycling else Trial()
+        has_company = copying or recycling or phrases
+        trial = seq.experience.trials["window"] if has_company else Trial()
         lookahead = _Lookahead(seq, window, ngram, guesses, trial)
-    guessers = _guessers(seq, copying=copying, recycling=recycling)
+    guessers = _guessers(seq, copying=copying, recycling=recycling, phrases=phrases)
     guessers += [lookahead.guesser] if lookahead else []
     seq.recycles = recycling
+    try:
+        yield from _drafts(seq, guessers, lookahead, nodes)
+    finally:
+        if phrases:  # the next answers may say the same
+            answer = seq.tokens[max(0, seq.num_prompt - _LEAD) :]
+            seq.experience.phrases.learn(seq.request.cache_salt, answer)
+
+
+def _drafts(
+    seq: "Sequence", guessers: list[_Guesser], lookahead: "_Lookahead | None", nodes: int
+) -> Strategy:
     while True:
         if lookahead and len(guessers) == 1:
             verdict = yield lookahead.published()
@@ -58,17 +76,18 @@ def decode(
             lookahead.learn(verdict)
 
 
-def _guessers(
-    seq: "Sequence", *, copying: bool, recycling: bool
-) -> list[Copier | Recycler | PoolGuesser]:
+def _guessers(seq: "Sequence", *, copying: bool, recycling: bool, phrases: bool) -> list[_Guesser]:
     """The sources beside the window."""
     experience, references = seq.experience, seq.request.references
-    guessers: list[Copier | Recycler | PoolGuesser] = []
+    guessers: list[_Guesser] = []
     if copying:
         guessers.append(Copier(references, seq.tokens, match=1, general=experience.confidence))
     if recycling:
         last = seq.tokens[-1]
         guessers.append(Recycler(experience.successors, last, experience.confidence))
+    if phrases:
+        salt = seq.request.cache_salt
+        guessers.append(PhraseGuesser(experience.phrases, salt, seq.tokens, experience.confidence))
     return guessers
 
 

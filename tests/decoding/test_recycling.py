@@ -5,7 +5,7 @@ from tiny_engine import VOCABULARY, Client, MakeEngine, asking, prompt_of
 
 from decoding.recycling import CANDIDATES, Recycler, Successors
 
-ONLY_RECYCLING = {"window": 0, "copying": False}
+ONLY_RECYCLING = {"window": 0, "copying": False, "phrases": False}
 
 
 def test_a_token_has_the_successors_that_were_seen_last() -> None:

@@ -143,7 +143,7 @@ def driven(model: Model, steps: int, **options: Any) -> list[list[int]]:
     text = [*PROMPT, model(PROMPT)]
     request = SimpleNamespace(prompt=PROMPT, references=())
     seq: Any = SimpleNamespace(tokens=list(text), request=request, experience=Experience(200))
-    strategy = lookahead.decode(seq, copying=False, recycling=False, **options)
+    strategy = lookahead.decode(seq, copying=False, recycling=False, phrases=False, **options)
     draft = next(strategy)
     emitted = []
     for _ in range(steps):
