@@ -19,7 +19,7 @@ from decoding.request import OptionValue, Reference, Request, Sampling, SourceCo
 from server.tokenizer import Tokenizer
 from server.worker import ENVIRONMENT
 
-_LIMITS = Limits(prefix_cache=False)
+_OPTIONS = LoadOptions(limits=Limits(prefix_cache=False))
 
 
 class Answer(NamedTuple):
@@ -46,7 +46,7 @@ class Answerer:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.engine, _ = load_engine(directory, directory.name, LoadOptions(limits=_LIMITS))
+        self.engine, _ = load_engine(directory, directory.name, _OPTIONS)
         self.tokenizer = Tokenizer(PreTrainedTokenizerFast.from_pretrained(directory))
 
     @classmethod
@@ -57,7 +57,7 @@ class Answerer:
 
     def start_afresh(self) -> None:
         """Forget all that earlier requests have taught the engine: costs, worth of drafts, rows."""
-        self.engine = new_engine(self.engine.runner, self._directory, _LIMITS)
+        self.engine = new_engine(self.engine.runner, self._directory, _OPTIONS)
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of an answer, without the token that ended it."""

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from itertools import chain, count
 from time import perf_counter
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -43,7 +45,7 @@ class Engine:
 
     ``tokenizer`` turns answers into text and finds stop strings; without one, outputs carry tokens
     only. ``eos`` are the model's end-of-sequence ids. ``cost`` predicts forwards and learns from
-    them.
+    them. ``successors`` are the likeliest tokens behind each, as far as they are known.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Engine:
         limits: Limits | None = None,
         cost: CostModel | None = None,
         governor: Governor | None = None,
+        successors: NDArray[np.int32] | None = None,
     ) -> None:
         self.runner = runner
         self.cost = cost
@@ -64,7 +67,7 @@ class Engine:
         budget = Budget(cost) if cost is not None else None
         self._proposer = Proposer(budget, governor, limits.step_tokens)
         self._batcher = Batcher(self.pool, limits, self._proposer)
-        self._experience = Experience(runner.vocabulary_size)
+        self._experience = Experience(runner.vocabulary_size, successors)
         self._tokenizer = tokenizer
         self._words = Words(tokenizer) if tokenizer is not None else None
         self._forks = Forks()

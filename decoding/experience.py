@@ -2,6 +2,9 @@
 
 from collections import defaultdict
 
+import numpy as np
+from numpy.typing import NDArray
+
 from decoding.confidence import Confidence
 from decoding.phrases import Phrases
 from decoding.recycling import Successors
@@ -16,11 +19,11 @@ class Experience:
 
     ``successors`` are the likeliest tokens behind every token, ``phrases`` what answers said behind
     the same words, ``confidence`` says how often each kind of guess was right, ``trials`` which
-    preparations pay, by name.
+    preparations pay, by name. ``start`` is what the successors begin with.
     """
 
-    def __init__(self, vocabulary_size: int) -> None:
-        self.successors = Successors(vocabulary_size)
+    def __init__(self, vocabulary_size: int, start: NDArray[np.int32] | None = None) -> None:
+        self.successors = Successors(vocabulary_size, start)
         self.phrases = Phrases()
         self.trials: defaultdict[str, Trial] = defaultdict(Trial)
         self.confidence = Confidence(prior_weight=_PRIOR_WEIGHT, decay=_DECAY)

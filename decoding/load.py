@@ -23,10 +23,11 @@ from decoding.architecture import CacheGeometry, UnsupportedModel, refuse_unsupp
 from decoding.engine import Engine
 from decoding.exactness import Exactness
 from decoding.governor import Governor
+from decoding.hot_start import hot_start
 from decoding.native.computation import NativeComputation
 from decoding.native.decoder import refuse_foreign
 from decoding.native.library import NoKernels, instructions, library
-from decoding.options import DTypeName, Format, Limits, LoadOptions
+from decoding.options import DTypeName, Format, LoadOptions, default_cache_dir
 from decoding.probe import probed_runner
 from decoding.report import EngineInfo
 from decoding.runner import BLOCK_SIZE, Runner
@@ -48,19 +49,22 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
         torch.set_num_threads(options.threads)
     runner, facts = _runner(directory, options)
     found = exactness.check(runner) if options.self_check else exactness.UNCHECKED
-    engine = new_engine(runner, directory, options.limits)
+    engine = new_engine(runner, directory, options)
     return engine, _info(engine, {"model": name, **facts}, found, perf_counter() - started)
 
 
-def new_engine(runner: Runner, directory: Path, limits: Limits) -> Engine:
+def new_engine(runner: Runner, directory: Path, options: LoadOptions) -> Engine:
     """An engine that has everything yet to learn: what forwards cost, what drafts are worth."""
+    tokenizer = _tokenizer(directory)
+    line_break = tokenizer.encode("\n").ids
     return Engine(
         runner,
-        tokenizer=_tokenizer(directory),
+        tokenizer=tokenizer,
         eos=_eos(directory),
-        limits=limits,
+        limits=options.limits,
         cost=cost.measure(runner),
         governor=Governor(),
+        successors=hot_start(runner, line_break, directory, _cache_dir(options)),
     )
 
 
@@ -103,7 +107,7 @@ def _fastest(
     make = partial(probed_runner, num_blocks=num_blocks, context_length=options.context_length)
     try:
         refuse_foreign(model)  # before anything is compiled for it
-        kernels = library(Path(options.cache_dir) if options.cache_dir else None)
+        kernels = library(_cache_dir(options))
         named = instructions(kernels)
         format = _native_format(options.dtype, model.dtype, has_instructions=bool(named))
         compute = partial(NativeComputation, format=format, kernels=kernels)
@@ -145,6 +149,10 @@ def _info(engine: Engine, facts: dict[str, Any], found: Exactness, seconds: floa
         resident_bytes=psutil.Process().memory_info().rss,
         cost=engine.cost.report() if engine.cost else None,
     )
+
+
+def _cache_dir(options: LoadOptions) -> Path:
+    return Path(options.cache_dir) if options.cache_dir else default_cache_dir()
 
 
 def _device(name: str) -> torch.device:

@@ -32,5 +32,5 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     cache_tokens: int = 0
     context_length: int = 0
     self_check: bool = True
-    cache_dir: str = ""  # where compiled kernels are kept; "" is the user's cache directory
+    cache_dir: str = ""  # for kernels and successors; "" is the user's cache directory
     limits: Limits = Limits()
