@@ -3,10 +3,12 @@
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import NamedTuple
 
 from decoding.cost import CostModel, Work
 from decoding.draft import Draft
+from decoding.patience import SHARE
 from decoding.request import Decision
 from decoding.tree import LEAST_CHANCE
 
@@ -21,10 +23,14 @@ _Node = tuple[float, int, int]  # its chance, negative for sorting; whose wish; 
 
 
 class Wish(NamedTuple):
-    """What a sequence would draft if it were free, behind ``context`` tokens of its own."""
+    """What a sequence would draft if it were free, behind ``context`` tokens of its own.
+
+    ``balance`` is how many tokens it can spare by waiting for others (`decoding/patience.py`).
+    """
 
     draft: Draft
     context: int
+    balance: float = inf
 
 
 class Budget:
@@ -32,7 +38,8 @@ class Budget:
 
     A node is worth its chance, corrected by how such estimates of its source have turned out, and
     costs what the measured curve says the forward takes longer. Taken in the order of their worth,
-    nodes are added as long as the rate rises; where no node raises it, nothing is drafted.
+    nodes are added as long as the rate rises; where no node raises it, nothing is drafted. No
+    sequence may wait longer than its own expected tokens and its balance are worth.
     ``least_chance`` is what makes it worthwhile to propose a node at all in the next step.
     """
 
@@ -64,11 +71,15 @@ class Budget:
         plain = seconds = self._cost.seconds(Work(rows, context, pairs))
         expected = best = float(rows)
         count = 0
+        spared = [1 + wish.balance for wish in wishes]  # tokens that each may be without
         for added, (negative, number, _) in enumerate(nodes, start=1):
             expected -= negative
+            spared[number] -= negative
             pairs += wishes[number].context
             its_seconds = self._cost.seconds(Work(rows + added, context + added, pairs))
-            if expected * seconds > best * its_seconds:
+            if expected * seconds <= best * its_seconds:
+                continue
+            if min(spared) >= SHARE * its_seconds / plain:
                 count, best, seconds = added, expected, its_seconds
         self._set_least_chance(nodes[count:])
         return Decision(

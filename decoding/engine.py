@@ -238,7 +238,7 @@ class Engine:
         rows = [0, *(node + 1 for node in path)]  # the row each token was chosen in
         kept = seq.extend([chosen[row] for row in rows], self.eos)
         accepted = path[:kept]
-        self._proposer.learn(draft, path)
+        self._proposer.learn(seq, draft, path)
         if seq.request.logprobs is not None:
             seq.score(logits[rows[:kept]], self.eos)
         _count(seq, tuple(seq.tokens[-kept:]), draft, accepted)

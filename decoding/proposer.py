@@ -1,6 +1,7 @@
 """Who drafts how much: strategies are asked, the budget grants, the governor lets rest."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
+from math import inf
 from time import perf_counter
 
 from decoding.budget import Budget, Wish
@@ -27,6 +28,7 @@ class Proposer:
         self._most = most
         # Of the last step:
         self.is_drafting = True
+        self._plain_steps = 1.0  # that it took
         self.decisions: list[Decision] = []
         self.seconds = 0.0
 
@@ -34,7 +36,7 @@ class Proposer:
 
     def begin(self, running: int) -> None:
         """Begin a step in which so many sequences go on."""
-        self.decisions, self.seconds = [], 0.0
+        self.decisions, self.seconds, self._plain_steps = [], 0.0, 1.0
         self.is_drafting = self._governor is None or self._governor.allows(max(1, running))
 
     def drafts(self, sequences: list[Sequence]) -> dict[Sequence, Draft]:
@@ -42,12 +44,17 @@ class Proposer:
         for seq in sequences:
             seq.decision = None
         ready = [seq for seq in sequences if seq.num_uncomputed <= self._most]
+        if len(ready) > 1 and any(seq.account.is_low for seq in ready):
+            self.is_drafting = False
         if not self.is_drafting or not any(seq.drafts for seq in ready):
             return {}
         started = perf_counter()
         pause = _PAUSE if len(ready) >= _MANY else 0
         drafts = self._granted(ready, [self._wished(seq, pause) for seq in ready])
-        self.seconds += perf_counter() - started
+        seconds = perf_counter() - started
+        self.seconds += seconds
+        if self._budget is not None:
+            self._plain_steps += _extra_steps(self.decisions[-1], seconds)
         return dict(zip(ready, drafts, strict=True))
 
     def _wished(self, seq: Sequence, pause: int) -> Draft:
@@ -66,7 +73,10 @@ class Proposer:
         if self._budget is None:
             return wished
         contexts = [len(seq.tokens) for seq in sequences]
-        granted, decision = self._budget.share(list(map(Wish, wished, contexts)), self._most)
+        is_alone = len(sequences) == 1
+        balances = [inf if is_alone else seq.account.balance for seq in sequences]
+        wishes = list(map(Wish, wished, contexts, balances))
+        granted, decision = self._budget.share(wishes, self._most)
         self.decisions.append(decision)
         for seq in sequences:
             seq.decision = decision
@@ -74,8 +84,9 @@ class Proposer:
 
     # --- after it ---
 
-    def learn(self, draft: Draft, accepted: Iterable[int]) -> None:
-        """Take note of the nodes of a draft that were accepted."""
+    def learn(self, seq: Sequence, draft: Draft, accepted: Collection[int]) -> None:
+        """Take note of the nodes of its draft that were accepted."""
+        seq.account.add(1 + len(accepted), self._plain_steps)
         if self._budget is not None:
             self._budget.learn(draft, accepted)
 
@@ -92,3 +103,10 @@ class Proposer:
             corrections=self._budget.corrections() if self._budget else {},
             paces=self._governor.paces() if self._governor else [],
         )
+
+
+def _extra_steps(decision: Decision, guessing: float) -> float:
+    """How many plain steps the drafts and ``guessing`` them, in seconds, take beside one."""
+    if not decision.plain_seconds:
+        return 0.0
+    return (decision.seconds + guessing) / decision.plain_seconds - 1

@@ -10,6 +10,7 @@ from torch import Tensor
 from decoding.cache import BlockTable
 from decoding.draft import NO_DRAFT, Draft, Fork, Strategy, Verdict
 from decoding.experience import Experience
+from decoding.patience import Account
 from decoding.request import Decision, FinishReason, Output, Request, TokenLogprob
 from decoding.sampling import Row, choice_seed, log_probabilities
 from decoding.text import TextStream
@@ -49,6 +50,7 @@ class Sequence:
         self.recycles = False  # whether it drafts from the successors in it
         self.least_chance = LEAST_CHANCE  # of a guess, for it to be worth proposing now
         self.pause = 0  # steps for which it is not to be asked for a draft
+        self.account = Account()  # of what it may lose by the drafts of others
         self.decision: Decision | None = None  # the budget's, about its draft
         self._seed = choice_seed(request.sampling.seed, index)
         self._text = text

@@ -202,3 +202,32 @@ def test_the_engine_drafts_by_the_price(
     assert again.answer(copying).tokens == known
     assert again.answer(copying).steps <= steps
     assert (again.answer(copying).drafted == 0) == (by_rows is STEEP)
+
+
+# --- what others' drafts may cost a sequence ---
+
+RISING = [0.95 + 0.05 * rows for rows in ROWS]  # 1.0 for one row, 1.05 for two
+
+
+def balanced(*wished: tuple[Draft, float]) -> list[int]:
+    drafts, _ = budget(RISING).share([Wish(draft, 0, balance) for draft, balance in wished], 512)
+    return sizes(drafts)
+
+
+def test_a_sequence_that_has_nothing_to_spare_waits_for_no_other() -> None:
+    """Two rows take 1.05, five 1.2: to draft nothing costs 0.12 tokens beyond two per cent."""
+    generous, poor = (Draft(), 0.13), (Draft(), 0.11)
+    drafting = chain(0.95, 0.9, 0.85), 0.0
+    assert balanced(drafting, generous) == [3, 0]
+    assert balanced(drafting, poor)[0] < 3
+    assert balanced(drafting, (Draft(), 0.0)) == [0, 0]
+
+
+def test_who_drafts_itself_does_not_mind() -> None:
+    assert balanced((chain(0.9), 0.0), (chain(0.9), 0.0)) == [1, 1]
+
+
+def test_what_nobody_has_to_wait_for_is_not_bounded() -> None:
+    poor = Wish(Draft(), 100, 0.0)
+    drafts, _ = budget(FREE).share([Wish(chain(0.5, 0.2), 100, 0.0), poor], 512)
+    assert sizes(drafts) == [2, 0]

@@ -173,6 +173,12 @@ def guessing(guess: Callable[[int], Draft]) -> Decode:
     return decode
 
 
+def silent(seq: Live) -> Strategy:
+    """A strategy that never guesses."""
+    while True:
+        yield Draft()
+
+
 def other(token: int) -> int:
     return (token + 1) % VOCABULARY
 
