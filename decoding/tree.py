@@ -33,7 +33,7 @@ class Guesser(Protocol):
         """The state behind ``token``, or None where nothing is expected any more."""
 
 
-LEAST_CHANCE = 0.05  # of being accepted: what is less likely is never proposed
+LEAST_CHANCE = 0.025  # of being accepted: what is less likely is never proposed
 
 _CHANCE = attrgetter("chance")
 _States = list[tuple[Guesser, Any]]

@@ -13,6 +13,7 @@ from decoding.budget import Budget, Wish
 from decoding.cost import ROWS, CostModel
 from decoding.draft import Draft
 from decoding.request import Decision, Reference
+from decoding.tree import LEAST_CHANCE
 
 # Seconds with as many rows as the cost model tells apart
 FREE = [1.0 for _ in ROWS]
@@ -134,7 +135,7 @@ def test_what_is_proposed_goes_down_again_after_a_dear_moment() -> None:
     for _ in range(5):
         granted(weighing, Draft())
     assert dear > 0.7
-    assert weighing.least_chance == 0.05
+    assert weighing.least_chance == LEAST_CHANCE
 
 
 def test_corrections_are_reported_by_source() -> None:
