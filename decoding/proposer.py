@@ -46,7 +46,7 @@ class Proposer:
         ready = [seq for seq in sequences if seq.num_uncomputed <= self._most]
         if len(ready) > 1 and any(seq.account.is_low for seq in ready):
             self.is_drafting = False
-        if not self.is_drafting or not any(seq.drafts for seq in ready):
+        if not self.is_drafting or not _wakes_any(ready):
             return {}
         started = perf_counter()
         pause = _PAUSE if len(ready) >= _MANY else 0
@@ -66,7 +66,8 @@ class Proposer:
             seq.least_chance = self._budget.least_chance
         # One token is emitted beside the accepted ones, so guess at most to the one before.
         draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=self._most)
-        seq.pause = 0 if draft.tokens else pause
+        if not draft.tokens:
+            seq.pause = max(seq.pause, pause)
         return draft
 
     def _granted(self, sequences: list[Sequence], wished: list[Draft]) -> list[Draft]:
@@ -103,6 +104,15 @@ class Proposer:
             corrections=self._budget.corrections() if self._budget else {},
             paces=self._governor.paces() if self._governor else [],
         )
+
+
+def _wakes_any(sequences: list[Sequence]) -> bool:
+    """Whether any of them is to be asked; if all of them pause, a step of that has passed."""
+    if any(seq.drafts and not seq.pause for seq in sequences):
+        return True
+    for seq in sequences:
+        seq.pause = max(0, seq.pause - 1)
+    return False
 
 
 def _extra_steps(decision: Decision, guessing: float) -> float:

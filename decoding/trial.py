@@ -27,9 +27,14 @@ class Trial:
         """Whether it is not to be tried in this step."""
         return self._rest > 0
 
-    def pass_step(self) -> None:
-        """Rest through a step."""
-        self._rest -= 1
+    @property
+    def rest(self) -> int:
+        """Steps that it is still to rest."""
+        return max(0, self._rest)
+
+    def pass_steps(self, count: int) -> None:
+        """Rest through so many steps."""
+        self._rest = max(0, self._rest - count)
 
     def refused(self) -> None:
         """The engine did not take it: rest."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta
 
 from decoding.confidence import Confidence
-from decoding.draft import Draft, Strategy, Verdict
+from decoding.draft import NO_DRAFT, Draft, Strategy, Verdict
 from decoding.experience import Experience
 from decoding.request import SourceCounts
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOSSLESS = True
 
+_LONGEST_SLEEP = 32  # steps without being asked while correcting rests
 _OLDEST = 4  # corrections after which a guess counts as no older
 # The chance that a guess is right, by the corrections it has been through
 _PRIORS = (0.05, 0.4, 0.6, 0.7, 0.8)
@@ -69,9 +70,16 @@ def _shrinking(seq: "Sequence", size: int) -> Strategy:
 
 def _sliding(seq: "Sequence", size: int) -> Strategy:
     block = _Block(seq.request.prompt, size, seq.experience)
+    trial = seq.experience.trials["jacobi"]
     while True:
-        verdict = yield block.draft()
-        block.learn(verdict)
+        if asleep := min(trial.rest, _LONGEST_SLEEP):
+            seq.pause = asleep - 1  # and is not asked now either
+            verdict = yield NO_DRAFT
+            trial.pass_steps(asleep)
+            block.move(len(verdict.tokens))
+        else:
+            verdict = yield block.draft()
+            block.learn(verdict)
 
 
 class _Block:
@@ -88,8 +96,6 @@ class _Block:
 
     def draft(self) -> Draft:
         """The block as a chain. What cannot be right yet is worth what correcting has brought."""
-        if self._trial.is_resting:
-            return Draft()
         chances: list[float] = []
         chance = 1.0
         for _, age in self._guesses:
@@ -100,10 +106,6 @@ class _Block:
 
     def learn(self, verdict: Verdict) -> None:
         """Take over the model's corrections, and open positions for what was emitted."""
-        if self._trial.is_resting:
-            self._trial.pass_step()
-            self._move(len(verdict.tokens))
-            return
         verified = len(verdict.verified.tokens)
         if verified < self._size // 2:
             self._trial.refused()
@@ -115,9 +117,10 @@ class _Block:
         for place in range(min(verified + 1, self._size)):
             _, age = self._guesses[place]
             self._guesses[place] = verdict.choices[place], min(age + 1, _OLDEST)
-        self._move(len(verdict.tokens))
+        self.move(len(verdict.tokens))
 
-    def _move(self, emitted: int) -> None:
+    def move(self, emitted: int) -> None:
+        """Open positions for what was emitted."""
         del self._guesses[:emitted]
         self._fill()
 

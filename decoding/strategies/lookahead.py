@@ -129,7 +129,7 @@ class _Lookahead:
         """Take over what the model said behind the window's newest row."""
         last, self._last = self._last, verdict.tokens[-1]
         if self._trial.is_resting:
-            self._trial.pass_step()
+            self._trial.pass_steps(1)
             return
         following = self._following(verdict)
         if following is None:

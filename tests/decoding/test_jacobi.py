@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tiny_engine import Client, MakeEngine, asking
 
 from decoding.draft import Draft, Verdict
 from decoding.experience import Experience
@@ -84,3 +85,36 @@ def test_what_did_not_pay_for_one_request_rests_for_the_next() -> None:
 
 def test_an_inconsistent_model_gains_nothing_and_loses_nothing() -> None:
     assert all(len(verdict.tokens) <= 2 for verdict in driven(by_text, 40, block=16))
+
+
+def test_while_it_rests_it_is_hardly_ever_asked(make_engine: MakeEngine) -> None:
+    """And both of two requests together let as many steps pass as there are."""
+    engine = make_engine()
+    trial = engine._experience.trials["jacobi"]
+    for _ in range(12):
+        trial.refused()
+        trial.pass_steps(trial.rest)
+    trial.refused()
+    rest = trial.rest
+    client = Client(engine)
+    requests = [client.ask(asking(max_tokens=100, strategy="jacobi")) for _ in range(2)]
+    client.finish()
+    plain = client.ask(asking(max_tokens=100))
+    client.finish()
+    for request in requests:
+        assert client.answer(request).tokens == client.answer(plain).tokens
+        assert client.answer(request).drafted == 0
+    assert sum(report.draft_seconds > 0 for report in client.reports) <= 2 * 100 / 32 + 2
+    assert rest - 2 * 100 <= trial.rest < rest - 100
+
+
+def test_after_its_rest_it_tries_again(make_engine: MakeEngine) -> None:
+    engine = make_engine()
+    engine._experience.trials["jacobi"].refused()
+    client = Client(engine)
+    request = client.ask(asking(max_tokens=60, strategy="jacobi"))
+    client.finish()
+    plain = client.ask(asking(max_tokens=60))
+    client.finish()
+    assert client.answer(request).drafted > 0
+    assert client.answer(request).tokens == client.answer(plain).tokens
