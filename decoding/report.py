@@ -77,7 +77,7 @@ class StepReport(Struct, kw_only=True):
     prefix_hits: int = 0
     preemptions: int = 0
     draft_seconds: float = 0.0  # of ``seconds``: guessing, and choosing what is verified
-    is_resting: bool = False  # strategies were there, but drafting did not pay lately
+    is_resting: bool = False  # strategies were there, but nobody was asked
     decisions: list[Decision] = []
     # What forwards cost and drafts are worth by now; not in every report.
     cost: Cost | None = None
