@@ -79,7 +79,7 @@ class Budget:
             its_seconds = self._cost.seconds(Work(rows + added, context + added, pairs))
             if expected * seconds <= best * its_seconds:
                 continue
-            if min(spared) >= SHARE * its_seconds / plain:
+            if min(spared) * plain >= SHARE * its_seconds:
                 count, best, seconds = added, expected, its_seconds
         self._set_least_chance(nodes[count:])
         return Decision(

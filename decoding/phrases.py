@@ -14,7 +14,7 @@ from decoding.tree import Guess
 _SIZES = (3, 2)  # tokens of a phrase, the longest first
 _LONGEST = _SIZES[0]
 _FOLLOWERS = 3
-_PLACES = 1 << 18  # 5 MB, for the phrases of the last thousand answers or so
+_PLACES = 1 << 18  # 5 MB, for the phrases of about five hundred answers
 _NOTHING = -1
 _PRIORS = (0.4, 0.15, 0.1)  # by rank
 _SOURCE = "phrase"
@@ -43,9 +43,11 @@ class Phrases:
     def behind(self, salt: str, words: tuple[int, ...]) -> tuple[int, list[int]]:
         """The longest known phrase that the words end with: its size, and what followed it."""
         for size in _SIZES:
+            if len(words) < size:
+                continue
             key = hash((salt, *words[-size:]))
             place = key % _PLACES
-            if self._keys[place] == key and len(words) >= size:
+            if self._keys[place] == key:
                 row: list[int] = self._followers[place].tolist()
                 return size, row[: row.index(_NOTHING)] if _NOTHING in row else row
         return 0, []

@@ -46,7 +46,10 @@ class Proposer:
         ready = [seq for seq in sequences if seq.num_uncomputed <= self._most]
         if len(ready) > 1 and any(seq.account.is_low for seq in ready):
             self.is_drafting = False
-        if not self.is_drafting or not _wakes_any(ready):
+        if not self.is_drafting:
+            return {}
+        if all(seq.pause or not seq.drafts for seq in ready):
+            _let_pass(ready)
             return {}
         started = perf_counter()
         pause = _PAUSE if len(ready) >= _MANY else 0
@@ -106,13 +109,10 @@ class Proposer:
         )
 
 
-def _wakes_any(sequences: list[Sequence]) -> bool:
-    """Whether any of them is to be asked; if all of them pause, a step of that has passed."""
-    if any(seq.drafts and not seq.pause for seq in sequences):
-        return True
+def _let_pass(sequences: list[Sequence]) -> None:
+    """A step of their pauses."""
     for seq in sequences:
         seq.pause = max(0, seq.pause - 1)
-    return False
 
 
 def _extra_steps(decision: Decision, guessing: float) -> float:
