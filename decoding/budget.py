@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from decoding.cost import CostModel, Work
 from decoding.draft import Draft
-from decoding.patience import SHARE
+from decoding.patience import SHARE, price_of_waiting
 from decoding.request import Decision
 from decoding.tree import LEAST_CHANCE
 
@@ -39,7 +39,8 @@ class Budget:
     A node is worth its chance, corrected by how such estimates of its source have turned out, and
     costs what the measured curve says the forward takes longer. Taken in the order of their worth,
     nodes are added as long as the rate rises; where no node raises it, nothing is drafted. No
-    sequence may wait longer than its own expected tokens and its balance are worth.
+    sequence may wait longer than its own expected tokens and its balance are worth, and what the
+    drafts add to the forward counts the more, the less the poorest can spare.
     ``least_chance`` is what makes it worthwhile to propose a node at all in the next step.
     """
 
@@ -72,15 +73,18 @@ class Budget:
         expected = best = float(rows)
         count = 0
         spared = [1 + wish.balance for wish in wishes]  # tokens that each may be without
+        price = price_of_waiting(min(spared) - 1)
+        cost = plain  # seconds, those beyond the plain ones at their price
         for added, (negative, number, _) in enumerate(nodes, start=1):
             expected -= negative
             spared[number] -= negative
             pairs += wishes[number].context
             its_seconds = self._cost.seconds(Work(rows + added, context + added, pairs))
-            if expected * seconds <= best * its_seconds:
+            its_cost = plain + price * (its_seconds - plain)
+            if expected * cost <= best * its_cost:
                 continue
             if min(spared) * plain >= SHARE * its_seconds:
-                count, best, seconds = added, expected, its_seconds
+                count, best, seconds, cost = added, expected, its_seconds, its_cost
         self._set_least_chance(nodes[count:])
         return Decision(
             sequences=rows,

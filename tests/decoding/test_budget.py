@@ -216,8 +216,8 @@ def balanced(*wished: tuple[Draft, float]) -> list[int]:
 
 
 def test_a_sequence_that_has_nothing_to_spare_waits_for_no_other() -> None:
-    """Two rows take 1.05, five 1.2: to draft nothing costs 0.12 tokens beyond two per cent."""
-    generous, poor = (Draft(), 0.13), (Draft(), 0.11)
+    """Two rows take 1.05, five 1.2: to draft nothing costs 0.11 tokens beyond three per cent."""
+    generous, poor = (Draft(), 0.12), (Draft(), 0.1)
     drafting = chain(0.95, 0.9, 0.85), 0.0
     assert balanced(drafting, generous) == [3, 0]
     assert balanced(drafting, poor)[0] < 3
@@ -232,3 +232,10 @@ def test_what_nobody_has_to_wait_for_is_not_bounded() -> None:
     poor = Wish(Draft(), 100, 0.0)
     drafts, _ = budget(FREE).share([Wish(chain(0.5, 0.2), 100, 0.0), poor], 512)
     assert sizes(drafts) == [2, 0]
+
+
+def test_what_little_there_is_to_spare_goes_to_what_brings_most() -> None:
+    """An eighth of a token pays for a row as such, but not where waiting counts for more."""
+    assert balanced((chain(0.12), 10.0), (Draft(), 10.0)) == [1, 0]
+    assert balanced((chain(0.12), 0.3), (Draft(), 0.3)) == [0, 0]
+    assert balanced((chain(0.9), 0.3), (Draft(), 0.3)) == [1, 0]
