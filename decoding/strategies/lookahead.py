@@ -58,6 +58,7 @@ def decode(
         if phrases:  # the next answers may say the same
             answer = seq.tokens[max(0, seq.num_prompt - _LEAD) :]
             seq.experience.phrases.learn(seq.request.cache_salt, answer)
+    return None
 
 
 def _drafts(
