@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 
 from decoding import strategies
 from decoding.draft import Fork, Strategy, Verdict, Written
+from decoding.order import InOrder
 from decoding.request import (
     BranchCounts,
     FinishReason,
@@ -69,11 +70,11 @@ class _Branch:
 
 @dataclass
 class _Open:
-    """A fork whose branches are being decoded; ``shown`` is the first one not shown in full."""
+    """A fork whose branches are being decoded, and the order of what they write."""
 
     fork: Fork
     branches: list[_Branch]
-    shown: int = 0
+    order: InOrder
 
     @property
     def is_finished(self) -> bool:
@@ -173,11 +174,11 @@ class Forking:
             _Branch(self.new_branch(self._request(fork, number, prompt)))
             for number, prompt in enumerate(prompts)
         ]
-        self._open = _Open(fork, branches)
+        self._open = _Open(fork, branches, InOrder(fork.leads))
         for branch in branches:
             self._make_ready(branch.seq)
         if fork.leads:
-            self._show(fork.leads[0])
+            self._show(self._open.order.begin())
 
     def _request(self, fork: Fork, number: int, prompt: tuple[int, ...]) -> Request:
         own = self.seq.request
@@ -209,11 +210,9 @@ class Forking:
 
     def _show_news(self, open_: _Open, branch: _Branch, text: str) -> None:
         """Show what is next in the answer, now that ``branch`` has added ``text``."""
-        if branch is open_.branches[open_.shown]:
-            self._show(text)
-        while open_.branches[open_.shown].is_finished and open_.shown + 1 < len(open_.branches):
-            open_.shown += 1
-            self._show(open_.fork.leads[open_.shown] + open_.branches[open_.shown].text)
+        number = next(n for n, each in enumerate(open_.branches) if each is branch)
+        for news in open_.order.add(number, text, is_finished=branch.is_finished):
+            self._show(news)
 
     def _show(self, text: str) -> None:
         seq = self.seq

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from server.deadline import in_time
 from server.engine_client import EngineDied
 from server.errors import ApiError, choice_failed, engine_aborted, engine_died, internal_error
 from server.jobs import Job
+from server.merging import merged
 from server.services import Services
 
 _log = logging.getLogger(__name__)
@@ -94,41 +95,4 @@ def _raise_if_failed(output: Output) -> None:
 def _outputs(services: Services, job: Job) -> AsyncGenerator[tuple[int, Output]]:
     """The outputs of all prompts of the job, with the number of the prompt."""
     streams = [services.engine.generate(request) for request in job.requests]
-    return _numbered(0, streams[0]) if len(streams) == 1 else _merge(streams)
-
-
-async def _numbered(
-    number: int, stream: AsyncGenerator[Output]
-) -> AsyncGenerator[tuple[int, Output]]:
-    async with aclosing(stream):
-        async for output in stream:
-            yield number, output
-
-
-async def _merge(
-    streams: Sequence[AsyncGenerator[Output]],
-) -> AsyncGenerator[tuple[int, Output]]:
-    """Run all streams side by side; the first error ends all of them."""
-    arrived: asyncio.Queue[tuple[int, Output] | asyncio.Task[None]] = asyncio.Queue()
-
-    async def forward(number: int, stream: AsyncGenerator[Output]) -> None:
-        async with aclosing(_numbered(number, stream)) as numbered:
-            async for entry in numbered:
-                await arrived.put(entry)
-
-    tasks = [asyncio.create_task(forward(*numbered)) for numbered in enumerate(streams)]
-    for task in tasks:
-        task.add_done_callback(arrived.put_nowait)
-    running = len(tasks)
-    try:
-        while running:
-            entry = await arrived.get()
-            if isinstance(entry, asyncio.Task):
-                running -= 1
-                entry.result()
-            else:
-                yield entry
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    return merged(streams)

@@ -9,11 +9,10 @@ from server.chat import chat_pieces
 from server.documents import Document, preamble
 from server.schemas import Message
 from server.tokenizer import Tokenizer, off_loop_if_long
+from server.turns import FIELDS, conversation, stage_turns
 from server.wordings import Turn, Wording, Wordings
 
 Stages = dict[str, tuple[Piece, ...]]
-
-_FIELDS = ("outline", "number", "heading", "lead")
 
 
 async def chat_stages(
@@ -52,29 +51,26 @@ async def text_stages(tokenizer: Tokenizer, wordings: Wordings, question: str) -
 
 def _new_marks() -> Mapping[str, str]:
     """What stands for each field while a prompt is rendered: nobody can have written it."""
-    return {secrets.token_hex(16): field for field in _FIELDS}
+    return {secrets.token_hex(16): field for field in FIELDS}
 
 
 def _turns(
     wording: Wording, question: str, marks: Mapping[str, str]
 ) -> list[tuple[str, list[Turn], Mapping[str, str]]]:
     """Each stage: its name, its turns, and the marks in them."""
-    outline, number, heading, lead = marks
-    point = wording.point_turns(question, outline, number, heading)
+    fields = {field: mark for mark, field in marks.items()}
     return [
-        ("outline", wording.outline_turns(question), {}),
-        ("point", [*point, ("assistant", lead)], marks),
+        ("outline", stage_turns(wording, "outline", question, {}), {}),
+        ("point", stage_turns(wording, "point", question, fields), marks),
     ]
 
 
 def _conversation(
     wording: Wording, earlier: Sequence[Message], turns: Sequence[Turn]
 ) -> list[Message]:
-    """The examples behind what systems say, then what was said before, then the stage."""
-    first = next((n for n, each in enumerate(earlier) if each.role in ("user", "assistant")), None)
-    systems, talk = (earlier[:first], earlier[first:]) if first is not None else (earlier, [])
-    examples = [_message(turn) for turn in wording.example_turns()]
-    return [*systems, *examples, *talk, *map(_message, turns)]
+    return conversation(
+        wording, earlier, turns, message=_message, role=lambda message: message.role
+    )
 
 
 def _message(turn: Turn) -> Message:
