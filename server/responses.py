@@ -28,16 +28,21 @@ class JsonResponse(Response):
 
     def render(self, content: object) -> bytes:
         """The body's bytes."""
-        return _encoder.encode(content)
+        return encoded(content)
+
+
+def encoded(body: object) -> bytes:
+    """A body's bytes."""
+    return _encoder.encode(body)
 
 
 def event(body: object) -> bytes:
     """One server-sent event, on one line."""
-    encoded = _encoder.encode(body)
+    line = encoded(body)
     for line_end, escaped in _UNICODE_LINE_ENDS.items():
-        if line_end in encoded:
-            encoded = encoded.replace(line_end, escaped)
-    return b"data: " + encoded + b"\n\n"
+        if line_end in line:
+            line = line.replace(line_end, escaped)
+    return b"data: " + line + b"\n\n"
 
 
 class EventStream(StreamingResponse):

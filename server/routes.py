@@ -24,10 +24,8 @@ from server.prompts import check_vocabulary
 from server.responses import EventStream, JsonResponse
 from server.schemas import ChatBody, CompletionBody, DetokenizeBody, Generation, TokenizeBody
 from server.services import Services
+from server.shell import CHAT_PATH, COMPLETIONS_PATH
 from server.strict_body import parse
-
-CHAT_PATH = "/v1/chat/completions"
-COMPLETIONS_PATH = "/v1/completions"
 
 router = APIRouter()
 

@@ -1,17 +1,12 @@
 """Runs the server: one worker with the engine, the HTTP app before it, a summary when it is up."""
 
 import asyncio
-import logging
-import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
-from types import FrameType
 
-import uvicorn
 from fastapi import FastAPI
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -23,7 +18,7 @@ from server.admission import Caps
 from server.app import create_app
 from server.frames import LoadModel
 from server.history import History
-from server.http_protocol import HEADER_BYTES, BoundedProtocol
+from server.listening import Server, address, fail, listen, log_to_the_console
 from server.metrics import Metrics
 from server.scheduler import Policy
 from server.settings import Settings
@@ -31,72 +26,23 @@ from server.summary import summary
 from server.wordings import Wordings
 from server.worker import EngineFailed, Worker
 
-_SECONDS_TO_DRAIN = 5
-
 
 def serve(settings: Settings, model: ModelFiles) -> int:
     """Serve until interrupted; returns the exit code."""
     started = time.monotonic()
-    _log_to_the_console(settings.log_level)
+    log_to_the_console(settings.log_level)
     try:
-        listener = _listen(settings)
+        listener = listen(settings)
     except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # the address follows, a second time
-        return _fail(f"cannot listen on {settings.host}:{settings.port}: {reason}")
+        return fail(str(error.strerror))
     with listener:
         try:
             tokenizer = _tokenizer(model)
         except Exception as error:  # whatever transformers makes of a broken file
-            return _fail(
+            return fail(
                 f"cannot read the tokenizer of {model.name}: {' '.join(str(error).split())}"
             )
         return _Service(settings, model, tokenizer, started).run(listener)
-
-
-def _log_to_the_console(level: str) -> None:
-    """Sentences for people on standard error, a line of JSON for each request on the output."""
-    logging.basicConfig(level=level.upper(), format="stride: %(message)s")
-    requests = logging.getLogger("stride.request")
-    requests.addHandler(logging.StreamHandler(sys.stdout))
-    requests.propagate = False
-
-
-def _fail(message: str) -> int:
-    sys.stderr.write(f"stride: {message}\n")
-    return 1
-
-
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    return socket.create_server((settings.host, settings.port), family=family)
-
-
-class _Server(uvicorn.Server):
-    """Lets answers finish when a signal ends it, for a while; a second signal ends them, too."""
-
-    def __init__(self, config: uvicorn.Config, worker: Worker) -> None:
-        super().__init__(config)
-        self._worker = worker
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Unlike uvicorn, which dies of the signal in the end, leave the exit code to us."""
-        self._loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.handle_exit)
-        yield
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end, or stop waiting for it."""
-        if self.should_exit and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._worker.close)
-        self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait for the answers in progress; those that take too long end with an error event."""
-        asyncio.get_running_loop().call_later(_SECONDS_TO_DRAIN, self._worker.close)
-        await super().shutdown(sockets)
 
 
 class _Service:
@@ -126,23 +72,11 @@ class _Service:
             limits=limits.Limits(n=settings.max_choices, body_bytes=settings.max_body_bytes),
             lifespan=self._lifespan,
         )
-        config = uvicorn.Config(
-            app,
-            lifespan="on",
-            loop="asyncio",  # not whatever else happens to be installed: it is what is tested
-            http=BoundedProtocol,
-            h11_max_incomplete_event_size=HEADER_BYTES,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_SECONDS_TO_DRAIN + 1,  # for what no engine holds up
-        )
-        self._server = _Server(config, self._worker)
+        self._server = Server(app, self._worker.close)
 
     def run(self, listener: socket.socket) -> int:
         self._server.run(sockets=[listener])
-        return 0 if self._failure is None else _fail(str(self._failure))
+        return 0 if self._failure is None else fail(str(self._failure))
 
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
@@ -164,13 +98,8 @@ class _Service:
             self._server.should_exit = True
             return
         ready_seconds = time.monotonic() - self._started
-        text = summary(info, self._settings, self._url, ready_seconds)
+        text = summary(info, self._settings, address(self._settings), ready_seconds)
         Console().print(text, soft_wrap=True)
-
-    @property
-    def _url(self) -> str:
-        host = self._settings.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
 
 
 def _caps(settings: Settings) -> Caps:

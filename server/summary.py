@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 
 from rich.text import Text
 
@@ -17,11 +18,22 @@ def summary(info: EngineInfo, settings: Settings, url: str, ready_seconds: float
     Print it with ``soft_wrap=True``, so that the curl line stays one line when it is copied;
     ``.plain`` is the same without styles.
     """
-    name = settings.served_model_name or info.model
+    return page(engine_facts(info), settings, url, info.model, ready_seconds)
+
+
+def page(
+    own_facts: Sequence[tuple[str, str]],
+    settings: Settings,
+    url: str,
+    model: str,
+    ready_seconds: float,
+) -> Text:
+    """The summary of a server with these facts, whatever it is that answers."""
+    name = settings.served_model_name or model
     keys = settings.accepted_keys()
     text = Text()
     text.append(f"\nStride is ready in {ready_seconds:.1f} s\n\n", style="bold green")
-    for label, value in facts(info, url, len(keys)):
+    for label, value in [*own_facts, *facts(url, len(keys))]:
         text.append(f"  {label:<12}", style="dim")
         text.append(f"{value}\n", style="bold" if label == "Model" else "")
     text.append("\n  Try it:\n\n", style="dim")
@@ -29,10 +41,9 @@ def summary(info: EngineInfo, settings: Settings, url: str, ready_seconds: float
     return text
 
 
-def facts(info: EngineInfo, url: str, num_keys: int) -> list[tuple[str, str]]:
-    """The lines of the summary: a label and what to say."""
+def facts(url: str, num_keys: int) -> list[tuple[str, str]]:
+    """What is true of every server: a label and what to say."""
     return [
-        *engine_facts(info),
         ("Access", plural(num_keys, "API key") if num_keys else "open, no API key needed"),
         ("API", f"{url}/v1"),
         ("Metrics", f"{url}/metrics"),
