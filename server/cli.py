@@ -77,6 +77,10 @@ def serve(config: Path | None = None, **options: object) -> int:
 
     settings = settings_from(config, options)
     warn(settings)
+    if settings.upstream is not None:
+        from server.upstream.serve import serve as serve_upstream
+
+        return serve_upstream(settings)
     try:
         model = resolved(settings)
     except ModelError as problem:
@@ -92,6 +96,10 @@ def info(config: Path | None = None, **options: object) -> int:
     from decoding.models import ModelError
 
     settings = settings_from(config, options)
+    if settings.upstream is not None:
+        from server.upstream.serve import show as show_upstream
+
+        return show_upstream(settings)
     try:
         model = resolved(settings)
     except ModelError as problem:

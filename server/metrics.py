@@ -49,7 +49,8 @@ _CANCEL_PHASES = ("queued", "prefill", "decode")
 class Metrics:
     """Everything that `/metrics` shows about one model."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, answered_by: Sequence[str] = ()) -> None:
+        """``answered_by`` names the strategies there are; by default those of the engine."""
         self.registry = CollectorRegistry()
         self._model = model
         self._by_strategy: list[Counter | Histogram] = []
@@ -59,7 +60,7 @@ class Metrics:
         self._define_tokens()
         self._define_budget()
         self._define_engine()
-        self._start_at_zero(strategies.names())
+        self._start_at_zero(answered_by or strategies.names())
         self._aliases = VllmAliases(self.registry, model)
 
     def watch(self, engine: EngineClient) -> None:
@@ -86,7 +87,16 @@ class Metrics:
         """Count a request whose client left."""
         has_tokens = tally.first_token_seconds is not None
         phase = "decode" if has_tokens else "prefill" if tally.choices else "queued"
+        self.left(phase)
+
+    def left(self, phase: str) -> None:
+        """Count a request whose client left in this phase: queued, prefill or decode."""
         self._cancellations.labels(phase).inc()
+
+    def observe_usage(self, strategy: str, prompt_tokens: int, answer_tokens: int) -> None:
+        """Count what somebody else says that an answer took."""
+        self._of(self._prompt_tokens, strategy).inc(prompt_tokens)
+        self._of(self._generated, strategy).inc(answer_tokens)
 
     def observe_prompt(self, strategy: str, num_tokens: int) -> None:
         """Count the prompt of a request that goes to the engine."""
@@ -154,13 +164,19 @@ class Metrics:
 
         ``status`` is that of the outcome, also where a stream had already said 200.
         """
-        failed = "abort" if status == 499 else "error"
-        reason = (tally.finish_reason or NONE) if status == 200 else failed
-        self._requests.labels(self._model, strategy, endpoint, str(status), reason).inc()
-        self._duration.labels(self._model, strategy).observe(seconds)
+        self.ended(endpoint, strategy, status, tally.finish_reason or NONE, seconds)
         for choice in tally.choices.values():
             if status == 200 and choice.seconds_per_token is not None:
                 self._token_time.labels(self._model, strategy).observe(choice.seconds_per_token)
+
+    def ended(
+        self, endpoint: str, strategy: str, status: int, finish_reason: str, seconds: float
+    ) -> None:
+        """Record the end of a request with what is known of every one."""
+        failed = "abort" if status == 499 else "error"
+        reason = finish_reason if status == 200 else failed
+        self._requests.labels(self._model, strategy, endpoint, str(status), reason).inc()
+        self._duration.labels(self._model, strategy).observe(seconds)
 
     def observe_step(self, report: StepReport) -> None:
         """Record one step of the engine."""

@@ -132,13 +132,25 @@ def choose(
 ) -> Choice:
     """Choose for a request with this checked ``decoding`` field (empty when it has none)."""
     lossless = _choice(_short(known) or _repeating(known) or _busy(load) or _open(policy), policy)
-    strategy, options = _split(decoding)
+    strategy = strategy_of(decoding)
     if strategy != AUTO:
-        chosen = _choice(_Pick(strategy, "asked", "the request asked for it"), policy, options)
+        chosen = asked_for(decoding, policy)
         return chosen._replace(fallback=lossless) if strategies.is_forking(strategy) else chosen
-    if lossless.strategy != "reference" and (pick := _in_points(known, load, policy)):
-        return _choice(pick, policy)._replace(fallback=lossless)
+    if points := in_points(known, load, policy):
+        return points._replace(fallback=lossless)
     return lossless
+
+
+def asked_for(decoding: Mapping[str, OptionValue], policy: Policy) -> Choice:
+    """The strategy that a ``decoding`` field names."""
+    strategy, options = _split(decoding)
+    return _choice(_Pick(strategy, "asked", "the request asked for it"), policy, options)
+
+
+def in_points(known: Known, load: Load, policy: Policy) -> Choice | None:
+    """Skeleton, where the answer may be written in points and will not repeat something."""
+    pick = None if _repeating(known) else _in_points(known, load, policy)
+    return _choice(pick, policy) if pick else None
 
 
 def strategy_of(decoding: Mapping[str, OptionValue]) -> str:

@@ -7,9 +7,10 @@ wins. A name or a value that cannot be honoured is refused, with the place it ca
 import difflib
 import ipaddress
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -28,6 +29,7 @@ from decoding.request import OptionValue
 from server.wordings import Wordings
 
 PREFIX = "STRIDE_"
+SECRETS = ("api_keys", "upstream", "upstream_key")  # an address may hold a password
 
 
 class SettingsError(Exception):
@@ -56,6 +58,16 @@ def check_wordings(directory: Path) -> Path:
     return directory
 
 
+def base_of(url: str) -> str:
+    """The address of a server, without what every such address ends with."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address that begins with http:// or https://")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("an address alone: a key goes into upstream_key")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
 def setting(
     default: Any, description: str, *, group: str, metavar: str | None = None, **limits: Any
 ) -> Any:
@@ -70,7 +82,7 @@ UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 CommaSeparated = BeforeValidator(split_at_commas)
 
 MODEL, SERVER, HARDWARE, ENGINE = "Model", "Server", "Hardware", "Engine"
-LOAD, HISTORY, ACCESS = "Load", "History", "Access"
+LOAD, HISTORY, ACCESS, UPSTREAM = "Load", "History", "Access", "Upstream"
 
 
 class Settings(BaseModel):
@@ -220,6 +232,47 @@ class Settings(BaseModel):
         group=ACCESS,
     )
 
+    upstream: Annotated[str, AfterValidator(base_of)] | None = setting(
+        None,
+        "Another OpenAI-compatible server that answers, in place of a model here.",
+        group=UPSTREAM,
+        metavar="URL",
+    )
+    upstream_model: str | None = setting(
+        None,
+        "The model to ask it for; needed unless it serves just one.",
+        group=UPSTREAM,
+        metavar="NAME",
+        min_length=1,
+    )
+    upstream_key: SecretStr | None = setting(
+        None,
+        "The key it wants. Others can read a command line: prefer STRIDE_UPSTREAM_KEY or a file.",
+        group=UPSTREAM,
+        metavar="KEY",
+    )
+    upstream_key_file: UserPath | None = setting(
+        None, "A file with that key.", group=UPSTREAM, metavar="FILE"
+    )
+    upstream_prefill: Literal["auto", "words", "continue", "vllm"] = setting(
+        "auto",
+        "How it learns how a text begins: told in words, by an unfinished message to continue, or "
+        "by one with vLLM's fields; auto asks it who it is.",
+        group=UPSTREAM,
+    )
+    upstream_parallel: int = setting(
+        8, "Most calls at once for one request.", group=UPSTREAM, ge=1, le=64
+    )
+    upstream_connections: int = setting(
+        64, "Most calls at once for all requests.", group=UPSTREAM, ge=1
+    )
+    upstream_timeout: int = setting(
+        600, "Seconds after which a request is given up, retries included.", group=UPSTREAM, ge=1
+    )
+    upstream_retries: int = setting(
+        2, "How often a call that failed before it began is tried again.", group=UPSTREAM, ge=0
+    )
+
     @property
     def listens_beyond_this_machine(self) -> bool:
         """Whether other machines can connect."""
@@ -236,6 +289,12 @@ class Settings(BaseModel):
         """All keys that open the server, the file's included; empty means it is open."""
         keys = [key.get_secret_value() for key in self.api_keys]
         return (*keys, *keys_in(self.api_key_file))
+
+    def key_of_upstream(self) -> str | None:
+        """The key for the upstream, from wherever it is kept."""
+        if self.upstream_key is not None:
+            return self.upstream_key.get_secret_value()
+        return next(iter(keys_in(self.upstream_key_file)), None)
 
 
 def load(
@@ -259,8 +318,10 @@ def load(
         raise SettingsError(
             "\n".join(explain(error, origins) for error in problem.errors())
         ) from None
-    require_keys_in_file(settings, origins)
+    require_keys_in_file(settings, "api_key_file", origins)
+    require_keys_in_file(settings, "upstream_key_file", origins)
     refuse_to_be_open(settings, origins)
+    refuse_contradictions(settings, origins)
     return settings
 
 
@@ -310,7 +371,7 @@ def option_name(name: str) -> str:
 def explain(error: ErrorDetails, origins: Mapping[str, str]) -> str:
     """Say in one line what is wrong with one value; a secret is never repeated."""
     name = str(error["loc"][0])
-    value = "" if name == "api_keys" else f", not {error['input']!r}"
+    value = "" if name in SECRETS else f", not {error['input']!r}"
     return f"{origins.get(name, name)} must be {requirement(error)}{value}"
 
 
@@ -338,12 +399,12 @@ def requirement(error: ErrorDetails) -> str:
             return f"valid ({error['msg'].lower()})"
 
 
-def require_keys_in_file(settings: Settings, origins: Mapping[str, str]) -> None:
+def require_keys_in_file(settings: Settings, name: str, origins: Mapping[str, str]) -> None:
     """Refuse a key file that yields no key: the server would be open without anyone knowing."""
-    path = settings.api_key_file
+    path: Path | None = getattr(settings, name)
     if path is None:
         return
-    origin = origins["api_key_file"]
+    origin = origins[name]
     try:
         keys = keys_in(path)
     except (OSError, UnicodeDecodeError) as problem:
@@ -363,6 +424,33 @@ def refuse_to_be_open(settings: Settings, origins: Mapping[str, str]) -> None:
             "is set: set STRIDE_API_KEYS or --api-key-file, or --allow-open if anyone there may "
             "use this server"
         )
+
+
+def refuse_contradictions(settings: Settings, origins: Mapping[str, str]) -> None:
+    """Refuse what says something of an upstream without one, or of a model here beside one."""
+    if settings.upstream is None:
+        for name in changed(settings, [UPSTREAM]):
+            raise SettingsError(f"{origins[name]} needs an upstream: say which one by --upstream")
+        return
+    for name in changed(settings, [MODEL, HARDWARE, LOAD, HISTORY]):
+        if name != "served_model_name":
+            raise SettingsError(
+                f"{origins[name]} is for a model here, but the upstream {settings.upstream} is to "
+                "answer: leave one of them out"
+            )
+    if settings.upstream_key is not None and settings.upstream_key_file is not None:
+        origin, other = origins["upstream_key"], origins["upstream_key_file"]
+        raise SettingsError(f"{origin} and {other} both give the upstream's key: leave one out")
+
+
+def changed(settings: Settings, groups: Iterable[str]) -> Iterator[str]:
+    """The settings of these groups that are not at their defaults."""
+    defaults = Settings()
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        is_asked = isinstance(extra, Mapping) and str(extra["group"]) in groups
+        if is_asked and getattr(settings, name) != getattr(defaults, name):
+            yield name
 
 
 def keys_in(path: Path | None) -> tuple[str, ...]:

@@ -41,12 +41,14 @@ class Example(Struct, frozen=True, forbid_unknown_fields=True):
 class Wording(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """The wording in one language.
 
-    ``outline`` has a place for ``{question}``, ``point`` for ``{number}`` and ``{heading}``. A
-    question in which the expression ``recognised_by`` is found is in this language.
+    ``outline`` has a place for ``{question}``, ``point`` for ``{number}`` and ``{heading}``,
+    ``begin``, for models that cannot go on with what they are given, for ``{lead}``. A question in
+    which the expression ``recognised_by`` is found is in this language.
     """
 
     outline: str
     point: str
+    begin: str = "Begin with: {lead}"
     examples: tuple[Example, ...] = ()
     recognised_by: str = "(?!)"  # nothing
 
@@ -69,6 +71,11 @@ class Wording(Struct, frozen=True, forbid_unknown_fields=True, dict=True):
             ("assistant", outline),
             ("user", _filled(self.point, number=number, heading=heading)),
         ]
+
+    def told_to_begin(self, turns: Sequence[Turn]) -> list[Turn]:
+        """The same turns without the last one: the one before it tells how to begin instead."""
+        *earlier, (role, asked), (_, lead) = turns
+        return [*earlier, (role, f"{asked}\n{_filled(self.begin, lead=lead)}")]
 
     def example_turns(self) -> Iterator[Turn]:
         """What comes before it."""
@@ -131,6 +138,7 @@ def _check(file: Path, wording: Wording) -> None:
         ("{question}", wording.outline),
         ("{number}", wording.point),
         ("{heading}", wording.point),
+        ("{lead}", wording.begin),
     )
     for place, text in places:
         if place not in text:

@@ -1,0 +1,1 @@
+"""The same API over another OpenAI-compatible server: no engine here, only calls to it."""
