@@ -38,8 +38,8 @@ _LARGEST_ERROR = 64 * 1024  # bytes
 _LARGEST_ANSWER = 64 * 1024 * 1024
 _PREFILL_OF: Mapping[str, Prefill] = {"stride": "continue", "vllm": "vllm"}
 
-# They tell every request or, asked to debug, every header, and a header has the key.
-for _name in ("httpx", "httpcore", "h2", "hpack"):
+# They tell every call, and asked to debug more than that: a header has the key.
+for _name in ("httpx", "httpcore"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
@@ -94,7 +94,7 @@ class Upstream:
         self._http = httpx.AsyncClient(
             base_url=target.base,
             headers={"authorization": f"Bearer {target.key}"} if target.key else {},
-            http2=True,
+            http2=False,  # httpx never tells an HTTP/2 server that nobody waits for it any more
             follow_redirects=False,
             trust_env=False,
             limits=limits,

@@ -8,6 +8,7 @@ import pytest
 from fakes import ALIAS, MODEL, FakeEngine, byte_tokenizer
 from fastapi import FastAPI
 from openai import AsyncOpenAI
+from scripted_upstream import Front, ScriptedUpstream, running
 from transformers import PreTrainedTokenizerFast
 
 from server.admission import Caps
@@ -109,3 +110,18 @@ def metric(metrics: Metrics) -> Callable[..., float]:
         return metrics.registry.get_sample_value(name, labels) or 0.0
 
     return value
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    """An upstream on a real port."""
+    async with running(ScriptedUpstream()) as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def front(upstream: ScriptedUpstream) -> AsyncIterator[Front]:
+    """A server over it."""
+    front = Front(upstream)
+    yield front
+    await front.upstream.close()
