@@ -70,7 +70,13 @@ def _add_headers(headers: MutableHeaders, request_id: str, choice: Choice | None
     headers["x-request-id"] = request_id
     if choice is not None:
         headers["x-stride-strategy"] = choice.strategy
-        headers["x-stride-reason"] = choice.reason.encode("ascii", "replace").decode()
+        headers["x-stride-reason"] = _in_header(choice.reason)
+
+
+def _in_header(text: str) -> str:
+    """What a client or an upstream wrote may be in it: no line's end of theirs ends the header."""
+    printable = "".join(each if each.isprintable() else " " for each in text)
+    return printable.encode("ascii", "replace").decode()
 
 
 class Authentication:

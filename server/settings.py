@@ -441,6 +441,9 @@ def refuse_contradictions(settings: Settings, origins: Mapping[str, str]) -> Non
     if settings.upstream_key is not None and settings.upstream_key_file is not None:
         origin, other = origins["upstream_key"], origins["upstream_key_file"]
         raise SettingsError(f"{origin} and {other} both give the upstream's key: leave one out")
+    key = settings.key_of_upstream() or "none"
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise SettingsError("the upstream's key holds what no key can hold: blanks or other marks")
 
 
 def changed(settings: Settings, groups: Iterable[str]) -> Iterator[str]:

@@ -162,6 +162,8 @@ def _check_skeleton(
         raise _contradiction(f"'{SKELETON}' is not lossless", f"decoding.{LOSSLESS}")
     if policy.lossless_only:
         raise _contradiction(f"'{SKELETON}' is not lossless: this server is", "decoding.strategy")
+    if field := next(_misshapen(raw), None):
+        raise invalid(f"'{field}' is not what it has to be", field)
     if field := next((each for each in _pinning(raw) if each not in _EXACT | {"stop"}), None):
         field = shorten(field)
         raise _contradiction(f"'{SKELETON}' writes an answer in parts: no '{field}' with it", field)
@@ -201,8 +203,21 @@ def _pinning(raw: Raw) -> Iterator[str]:
             continue
         if field == "stop" or field not in _HARMLESS_TO_PARTS | _OF_THE_WHOLE:
             yield field
+    yield from _misshapen(raw)
     if not _is_conversation(raw.get("messages")):
         yield "messages"
+
+
+def _misshapen(raw: Raw) -> Iterator[str]:
+    """Fields kept for the whole answer that nothing can be made of."""
+    for field in ("max_tokens", "max_completion_tokens"):
+        limit = raw.get(field)
+        if limit is not None and (type(limit) is not int or limit < 1):
+            yield field
+    stop = raw.get("stop")
+    stops = stop if isinstance(stop, list) else [stop] if stop else []
+    if not all(isinstance(each, str) and each for each in stops):
+        yield "stop"
 
 
 def _is_conversation(messages: object) -> bool:

@@ -216,7 +216,7 @@ class Upstream:
                     said = await _read(response, _LARGEST_ERROR) or b""
                     raise refusal(response.status_code, response.headers, said, self.target.key)
             return response
-        except httpx.TransportError as error:
+        except httpx.HTTPError as error:
             outcome = outcome if response is not None else "unreachable"
             raise unreachable() from error
         except ApiError:
@@ -239,7 +239,7 @@ class Upstream:
         try:
             async with asyncio.timeout(_LOOK_SECONDS):
                 response = await self._http.get("/v1/models")
-        except (TimeoutError, httpx.TransportError):
+        except (TimeoutError, httpx.HTTPError):
             return Look(reason_not_ready="the upstream cannot be reached", at=now)
         if response.status_code in (401, 403):
             return Look(reason_not_ready="the upstream refuses this server's key", at=now)

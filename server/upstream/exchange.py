@@ -50,7 +50,7 @@ class Exchange:
     first_text_at: float | None = None
     prompt_tokens: int = 0
     answer_tokens: int = 0
-    finish_reason: str = NONE
+    finish_reason: str | None = None
     branches: BranchCounts | None = None
     fallback_reason: str | None = None
 
@@ -138,7 +138,8 @@ class Exchange:
         """It is over, with this outcome."""
         self.services.exchanges.discard(self)
         seconds, strategy = time.monotonic() - self.arrived, self.choice.strategy
-        known = self.finish_reason if self.finish_reason in _FINISH_REASONS else NONE
+        reason = self.finish_reason
+        known = reason if reason is not None and reason in _FINISH_REASONS else NONE
         metrics = self.services.metrics
         metrics.observe_usage(strategy, self.prompt_tokens, self.answer_tokens)
         metrics.ended(self.endpoint, strategy, status, known, seconds)

@@ -12,7 +12,7 @@ from decoding.draft import Fork, Strategy, Verdict, Written
 from decoding.endings import Ending
 from decoding.order import InOrder
 from decoding.request import BranchCounts
-from server.errors import ApiError
+from server.errors import ApiError, shorten
 from server.merging import merged
 from server.shell import CHAT_PATH
 from server.upstream.client import Upstream
@@ -186,7 +186,7 @@ class Forked:
         except ApiError as error:
             if self._shown or error.code in FINAL:
                 raise
-            raise FellBack(f"a call for it failed: {error.message}") from error
+            raise FellBack(f"a call for it failed: {shorten(error.message)}") from error
         finally:
             self._strategy.close()
 

@@ -73,29 +73,41 @@ async def _whole(exchange: Exchange, call: Call) -> bytes:
     body = _read(await call.whole(), exchange)
     choices = _choices(body)
     exchange.shows_text()
-    exchange.finish_reason = next((c.finish_reason or "" for c in choices), "")
+    exchange.finish_reason = next((choice.finish_reason for choice in choices), None)
     _take_usage(exchange, body)
     _add_decoding(exchange, body)
     return _encode(body)
 
 
 async def _frames(exchange: Exchange, call: Call) -> AsyncGenerator[bytes]:
-    unfinished = _num_choices(exchange.raw)
-    awaits_usage = exchange.includes_usage
+    last = _LastWord(exchange)
     async with aclosing(call.events()) as events:
         async for data in events:
             body = _read(data.replace("\n", " ").encode(), exchange)
             choices = _choices(body)
-            unfinished -= sum(choice.finish_reason is not None for choice in choices)
             _note(exchange, choices)
-            has_usage = _take_usage(exchange, body)
-            if unfinished <= 0 and (has_usage or not awaits_usage):
+            if last.is_due(choices, has_usage=_take_usage(exchange, body)):
                 _add_decoding(exchange, body)
-                awaits_usage, unfinished = True, 1 << 30  # once
             yield event(body)
-    if exchange.finish_reason == "none":
+    if exchange.finish_reason is None:
         raise broken_off()
     yield DONE
+
+
+class _LastWord:
+    """When a stream says how it was answered: once, with the last choice or the usage behind it."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._unfinished = _num_choices(exchange.raw)
+        self._awaits_usage = exchange.includes_usage
+        self._was_due = False
+
+    def is_due(self, choices: list[_Choice], *, has_usage: bool) -> bool:
+        """Whether it is with these choices."""
+        self._unfinished -= sum(choice.finish_reason is not None for choice in choices)
+        is_last = self._unfinished <= 0 and (has_usage or not self._awaits_usage)
+        is_due, self._was_due = is_last and not self._was_due, self._was_due or is_last
+        return is_due
 
 
 def _note(exchange: Exchange, choices: list[_Choice]) -> None:

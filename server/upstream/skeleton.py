@@ -85,23 +85,22 @@ async def in_points(exchange: Exchange) -> AsyncGenerator[bytes]:
     """
     forked = await _forked(exchange)
     limited, whole = Limited(exchange.raw), ""
-    async with aclosing(forked.texts()) as texts:
-        async for text in texts:
-            shown = limited.add(text)
-            if shown and exchange.streams:
-                yield _begun(exchange) + _chunk(exchange, ChatDelta(content=shown))
-            whole += shown
-            _note(exchange, forked)
-            if limited.finish_reason is not None:
-                break
+    try:
+        async with aclosing(forked.texts()) as texts:
+            async for text in texts:
+                if shown := limited.add(text):
+                    whole += shown
+                    frame = _text(exchange, shown)
+                    if exchange.streams:
+                        yield frame
+                if limited.finish_reason is not None:
+                    break
+    finally:
+        _note(exchange, forked)
     rest = limited.end()
-    exchange.finish_reason = limited.finish_reason or ""
-    _note(exchange, forked)
-    if exchange.streams:
-        text_chunk = _chunk(exchange, ChatDelta(content=rest)) if rest else b""
-        yield _begun(exchange) + text_chunk + _end(exchange, exchange.finish_reason)
-    else:
-        yield encoded(_whole(exchange, whole + rest))
+    exchange.finish_reason = limited.finish_reason
+    frame = _text(exchange, rest)
+    yield frame + _end(exchange) if exchange.streams else encoded(_whole(exchange, whole + rest))
 
 
 async def _forked(exchange: Exchange) -> Forked:
@@ -152,8 +151,7 @@ def _message(turn: Turn) -> dict[str, Any]:
 
 
 def _note(exchange: Exchange, forked: Forked) -> None:
-    """What it has come to so far."""
-    exchange.shows_text()
+    """What its calls took."""
     exchange.branches = forked.counts
     exchange.prompt_tokens, exchange.answer_tokens = forked.prompt_tokens, forked.answer_tokens
 
@@ -161,21 +159,22 @@ def _note(exchange: Exchange, forked: Forked) -> None:
 # --- the answer ---
 
 
-def _begun(exchange: Exchange) -> bytes:
-    """The role, in front of the first text."""
-    if exchange.first_text_at is not None:
-        return b""
+def _text(exchange: Exchange, text: str) -> bytes:
+    """The events of more text; the role is in front of the first."""
+    is_first = exchange.first_text_at is None
     exchange.shows_text()
-    return _chunk(exchange, ChatDelta(role="assistant", content=""))
+    role = _chunk(exchange, ChatDelta(role="assistant", content="")) if is_first else b""
+    return role + (_chunk(exchange, ChatDelta(content=text)) if text else b"")
 
 
 def _chunk(exchange: Exchange, delta: ChatDelta) -> bytes:
     return event(_chunk_of(exchange, [ChatChunkChoice(0, delta)]))
 
 
-def _end(exchange: Exchange, finish_reason: str) -> bytes:
+def _end(exchange: Exchange) -> bytes:
     """The finish reason, the usage if it was asked for, and the end mark."""
-    last = _chunk_of(exchange, [ChatChunkChoice(0, ChatDelta(), finish_reason=finish_reason)])
+    reason = exchange.finish_reason
+    last = _chunk_of(exchange, [ChatChunkChoice(0, ChatDelta(), finish_reason=reason)])
     if not exchange.includes_usage:
         last.decoding = exchange.decoding()
         return event(last) + DONE
@@ -201,7 +200,7 @@ def _whole(exchange: Exchange, text: str) -> Answer:
         object="chat.completion",
         created=exchange.created,
         model=exchange.model,
-        choices=[ChatChoice(0, ChatMessage(text), None, exchange.finish_reason)],
+        choices=[ChatChoice(0, ChatMessage(text), None, exchange.finish_reason or "stop")],
         usage=_usage(exchange),
         decoding=exchange.decoding(),
     )

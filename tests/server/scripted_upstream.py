@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from asking import PATHS, Endpoint, body
 
+from server.limits import Limits
 from server.metrics import Metrics
 from server.scheduler import DEFAULT_POLICY, Policy
 from server.upstream.app import create_app
@@ -195,7 +196,13 @@ class Front:
     """Our server over the scripted one."""
 
     def __init__(
-        self, upstream: ScriptedUpstream, policy: Policy = DEFAULT_POLICY, **target: object
+        self,
+        upstream: ScriptedUpstream,
+        policy: Policy = DEFAULT_POLICY,
+        *,
+        api_keys: Sequence[str] = (),
+        limits: Limits | None = None,
+        **target: object,
     ) -> None:
         self.metrics = Metrics(MODEL, STRATEGIES)
         fields = {"base": upstream.url, "model": MODEL, "key": KEY, "retries": 2, **target}
@@ -205,6 +212,8 @@ class Front:
             model_names=[OURS, MODEL],
             metrics=self.metrics,
             policy=policy,
+            api_keys=api_keys,
+            limits=limits,
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(self.app), base_url="http://test"

@@ -78,6 +78,7 @@ def test_a_key_comes_from_the_environment_or_a_file_and_does_not_show(tmp_path: 
         assert KEY not in repr(settings) + str(settings) + repr(target_of(settings))
     both = refusal({"STRIDE_UPSTREAM_KEY": KEY}, **of_file)
     assert "both give the upstream's key" in both
+    assert "holds what no key can hold" in refusal({"STRIDE_UPSTREAM_KEY": "a\nb"}, upstream=URL)
     file.write_text("\n")
     assert refusal(**of_file) == f"--upstream-key-file: {file} holds no key"
 

@@ -19,6 +19,7 @@ from scripted_upstream import (
     usage_of,
 )
 
+from server.limits import Limits
 from server.scheduler import Policy
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
@@ -177,6 +178,9 @@ async def test_the_openai_client_reads_both(upstream: ScriptedUpstream, front: F
         ({"decoding": {"strategy": "skeleton"}, "tools": [TOOL]}, 400, "tools"),
         ({"decoding": {"strategy": "skeleton"}, "n": 2}, 400, "n"),
         ({"decoding": {"strategy": "skeleton"}, "messages": "x"}, 400, "messages"),
+        ({"decoding": {"strategy": "skeleton"}, "max_tokens": -1}, 400, "max_tokens"),
+        ({"decoding": {"strategy": "skeleton"}, "stop": [1]}, 400, "stop"),
+        ({"decoding": {"strategy": "skeleton"}, "stop": ["a", ""]}, 400, "stop"),
         ({"decoding": {"budget": True}}, 400, "decoding.budget"),
     ],
 )
@@ -215,6 +219,16 @@ async def test_models_are_listed_by_both_names(front: Front) -> None:
     assert (await front.http.get("/v1/models/other")).status_code == 404
 
 
+async def test_keys_and_limits_are_those_of_the_server(upstream: ScriptedUpstream) -> None:
+    front = Front(upstream, api_keys=["mine"], limits=Limits(body_bytes=2000))
+    assert (await front.ask()).status_code == 401
+    front.http.headers["authorization"] = "Bearer mine"
+    assert (await front.ask()).status_code == 200
+    assert (await front.ask(user="x" * 3000)).status_code == 413
+    assert len(upstream.calls) == 1
+    assert front.value("stride_requests_rejected_total", reason="auth") == 1
+
+
 # --- when it is chosen ---
 
 
@@ -231,6 +245,8 @@ async def test_models_are_listed_by_both_names(front: Front) -> None:
         {"prediction": {"type": "content", "content": "x"}},
         {"documents": ["x"]},
         {"guided_json": {}},
+        {"max_tokens": -500},
+        {"a\r\nset-cookie": 1},
         {"decoding": {"lossless": True}},
         {"messages": [{"role": "user", "content": LIST}, {"role": "assistant", "content": "1."}]},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},

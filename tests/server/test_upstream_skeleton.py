@@ -270,6 +270,12 @@ async def test_a_stop_string_ends_the_whole_answer(front: Front, streamed: bool)
         assert response.json()["choices"][0]["message"]["content"] == shown
 
 
+async def test_what_may_be_a_stop_string_is_held_back_with_the_role(front: Front) -> None:
+    response = await front.ask(**ASK, stop="1. Food: take all", stream=True)
+    assert text_of(response.text) == ANSWER
+    assert chunks_of(response.text)[0]["choices"][0]["delta"]["role"] == "assistant"
+
+
 # --- when it goes wrong ---
 
 
@@ -278,7 +284,7 @@ async def test_a_stop_string_ends_the_whole_answer(front: Front, streamed: bool)
     ("fault", "reason"),
     [
         ("prose", "the outline has fewer than 3 points"),
-        ("error", "a call for it failed: no such thing"),
+        ("error", "a call for it failed: no\nsuch thing"),
         ("drop", "a call for it failed: The upstream broke off its answer"),
     ],
 )
@@ -293,7 +299,7 @@ async def test_without_an_outline_the_request_is_passed_on(
         elif fault == "prose":
             await call.write(" I would take food.")
         elif fault == "error":
-            await call.json({"error": {"message": "no such thing"}}, 400)
+            await call.json({"error": {"message": "no\nsuch thing"}}, 400)
         else:
             await call.begin_events()
 
@@ -304,6 +310,7 @@ async def test_without_an_outline_the_request_is_passed_on(
     block = (chunks_of(response.text)[-1] if streamed else response.json())["decoding"]
     assert block["strategy"] == "passthrough"
     assert block["fallback"] == {"choices": 1, "strategy": "passthrough", "reason": reason}
+    assert block["branches"]["count"] == 1
     labels = {"model": MODEL, "strategy": "skeleton", "fallback": "passthrough"}
     assert front.value("stride_strategy_fallbacks_total", **labels) == 1
 
