@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from decoding.request import OptionValue
 from server.engine_client import Load
-from server.errors import ApiError, invalid, shorten
+from server.errors import invalid, shorten
 from server.scheduler import (
     AUTO,
     BUDGET,
@@ -89,12 +89,7 @@ def chosen(raw: Raw, endpoint: Endpoint, load: Load, policy: Policy) -> Choice:
 
 def question_in(raw: Raw) -> str:
     """The last thing the user wrote, as far as it is text."""
-    messages = raw.get("messages")
-    asked = (
-        text_of(message.get("content"))
-        for message in reversed(messages if isinstance(messages, list) else [])
-        if isinstance(message, dict) and message.get("role") == "user"
-    )
+    asked = (text_of(each.get("content")) for each in _said_by(raw, "user"))
     return next(asked, None) or ""
 
 
@@ -102,10 +97,19 @@ def text_of(content: object) -> str | None:
     """A message's content, a text or parts of one; None if it is anything else."""
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else [None]
-    found = [part.get("text") if isinstance(part, dict) else None for part in parts]
+    if not isinstance(content, list):
+        return None
+    found = [part.get("text") if isinstance(part, dict) else None for part in content]
     texts = [text for text in found if isinstance(text, str)]
     return "".join(texts) if len(texts) == len(found) else None
+
+
+def _said_by(raw: Raw, role: str) -> Iterator[Raw]:
+    """The messages of a role, the last one first."""
+    messages = raw.get("messages")
+    for message in reversed(messages if isinstance(messages, list) else []):
+        if isinstance(message, dict) and message.get("role") == role:
+            yield message
 
 
 def answer_limit(raw: Raw) -> int | None:
@@ -159,18 +163,14 @@ def _check_skeleton(
     if endpoint == "completions":
         raise invalid(f"Over an upstream '{SKELETON}' answers chats only", "decoding.strategy")
     if decoding.get(LOSSLESS):
-        raise _contradiction(f"'{SKELETON}' is not lossless", f"decoding.{LOSSLESS}")
+        raise invalid(f"'{SKELETON}' is not lossless", f"decoding.{LOSSLESS}")
     if policy.lossless_only:
-        raise _contradiction(f"'{SKELETON}' is not lossless: this server is", "decoding.strategy")
+        raise invalid(f"'{SKELETON}' is not lossless: this server is", "decoding.strategy")
     if field := next(_misshapen(raw), None):
         raise invalid(f"'{field}' is not what it has to be", field)
     if field := next((each for each in _pinning(raw) if each not in _EXACT | {"stop"}), None):
         field = shorten(field)
-        raise _contradiction(f"'{SKELETON}' writes an answer in parts: no '{field}' with it", field)
-
-
-def _contradiction(message: str, field: str) -> ApiError:
-    return invalid(message, field)
+        raise invalid(f"'{SKELETON}' writes an answer in parts: no '{field}' with it", field)
 
 
 def _why_plain(pinned_by: str) -> str:
@@ -180,13 +180,9 @@ def _why_plain(pinned_by: str) -> str:
 
 
 def _known(raw: Raw, pinned_by: str) -> Known:
-    messages = raw.get("messages")
     return Known(
         question=question_in(raw),
-        has_earlier_turns=any(
-            isinstance(message, dict) and message.get("role") == "assistant"
-            for message in (messages if isinstance(messages, list) else [])
-        ),
+        has_earlier_turns=any(True for _ in _said_by(raw, "assistant")),
         has_documents=bool(raw.get("documents")),
         has_prediction=bool(raw.get("prediction")),
         pinned_by=pinned_by,

@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
 
@@ -49,15 +49,12 @@ class Target:
 
     base: str
     model: str = ""
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     prefill: Prefill | Literal["auto"] = "auto"
     parallel: int = 8
     connections: int = 64
     timeout: float = 600
     retries: int = 2
-
-    def __repr__(self) -> str:
-        return f"Target({self.base!r}, {self.model!r})"  # without the key
 
 
 class Model(Struct):
