@@ -88,6 +88,28 @@ class Job:
             return self.choice
         return fallback._replace(reason=f"{reason}, and {fallback.reason}")
 
+    def facts(self) -> dict[str, str | int | float | None]:
+        """What the log says of it: nothing of what was said."""
+        tally, choice = self.tally, self.answered_by
+        first = tally.first_token_seconds
+        return {
+            "id": self.id,
+            "model": self.model,
+            "strategy": choice.strategy,
+            "cause": choice.cause,
+            "reason": choice.reason,
+            "fallback": tally.fallback_reason or None,
+            "finish_reason": tally.finish_reason,
+            "prompt_tokens": tally.prompt_tokens,
+            "cached_tokens": tally.cached_tokens,
+            "completion_tokens": tally.completion_tokens,
+            "model_steps": tally.steps,
+            "steps_saved": tally.steps_saved,
+            "drafted_tokens": tally.drafted,
+            "accepted_tokens": tally.accepted,
+            "first_token_seconds": None if first is None else round(first, 4),
+        }
+
     @property
     def num_choices(self) -> int:
         """Choices of all prompts."""

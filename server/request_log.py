@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 
-from server.jobs import Job
-
 QUIET_PATHS = frozenset({"/health", "/ready", "/metrics"})
 """Asked by machines every few seconds: not worth a line."""
 
@@ -18,7 +16,10 @@ _log = logging.getLogger("stride.request")
 
 
 def log_request(scope: Mapping[str, Any], status: int, seconds: float) -> None:
-    """Write the line of a request that is over; ``status`` is that of its headers, 0 without."""
+    """Write the line of a request that is over; ``status`` is that of its headers, 0 without.
+
+    What else is known of it, its state's ``facts`` say.
+    """
     if scope["path"] in QUIET_PATHS or not _log.isEnabledFor(logging.INFO):
         return
     state = scope["state"]
@@ -28,28 +29,6 @@ def log_request(scope: Mapping[str, Any], status: int, seconds: float) -> None:
         "path": scope["path"][:200],
         "status": status,
         "seconds": round(seconds, 4),
-        **(_of_job(state["job"]) if "job" in state else {}),
+        **(state["facts"]() if "facts" in state else {}),
     }
     _log.info("%s", msgspec.json.encode(line).decode())
-
-
-def _of_job(job: Job) -> dict[str, Any]:
-    tally, choice = job.tally, job.answered_by
-    first = tally.first_token_seconds
-    return {
-        "id": job.id,
-        "model": job.model,
-        "strategy": choice.strategy,
-        "cause": choice.cause,
-        "reason": choice.reason,
-        "fallback": tally.fallback_reason or None,
-        "finish_reason": tally.finish_reason,
-        "prompt_tokens": tally.prompt_tokens,
-        "cached_tokens": tally.cached_tokens,
-        "completion_tokens": tally.completion_tokens,
-        "model_steps": tally.steps,
-        "steps_saved": tally.steps_saved,
-        "drafted_tokens": tally.drafted,
-        "accepted_tokens": tally.accepted,
-        "first_token_seconds": None if first is None else round(first, 4),
-    }

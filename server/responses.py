@@ -59,13 +59,13 @@ class EventStream(StreamingResponse):
         self,
         frames: AsyncGenerator[bytes],
         source: AsyncGenerator[object],
-        held: ExitStack,
+        held: ExitStack | None = None,
         patience: float = 60.0,
     ) -> None:
         super().__init__(frames, headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         self._frames = frames
         self._source = source
-        self._held = held
+        self._held = held or ExitStack()
         self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -82,7 +82,7 @@ async def _answer(
 ) -> Response:
     """Answer at once, or begin a stream, which takes over what is held."""
     request.state.choice = job.choice
-    request.state.job = job
+    request.state.facts = job.facts
     parts = run(_services(request), job)
     if not body.stream:
         answer = await unless_gone(request.receive, whole_answer(job, parts, new_writer))

@@ -1,6 +1,5 @@
 """One request on its way to the upstream and back: what was asked, and what came of it."""
 
-import logging
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from server.upstream.choice import PASSTHROUGH, Endpoint
 from server.upstream.services import Services
 
 _FINISH_REASONS = ("stop", "length", "tool_calls", "function_call", "content_filter")
-_log = logging.getLogger(__name__)
 
 
 class Decoding(Struct):
@@ -143,11 +141,21 @@ class Exchange:
         metrics = self.services.metrics
         metrics.observe_usage(strategy, self.prompt_tokens, self.answer_tokens)
         metrics.ended(self.endpoint, strategy, status, known, seconds)
+
+    def facts(self) -> dict[str, str | int | None]:
+        """What the log says of it: nothing of what was said."""
         choice = self.answered_by
-        _log.info(
-            "%s: %d, %d tokens, %.2f s, by %s: %s",
-            *(self.id, status, self.answer_tokens, seconds, choice.strategy, choice.reason),
-        )
+        return {
+            "id": self.id,
+            "model": self.model,
+            "strategy": choice.strategy,
+            "cause": choice.cause,
+            "reason": choice.reason,
+            "fallback": self.fallback_reason,
+            "finish_reason": self.finish_reason,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.answer_tokens,
+        }
 
 
 def _branches(counts: BranchCounts) -> Branches:

@@ -47,6 +47,7 @@ async def _answer(request: Request, endpoint: Endpoint) -> Response:
     exchange = Exchange(
         services=services, endpoint=endpoint, raw=raw, choice=choice, arrived=arrived
     )
+    request.state.facts = exchange.facts
     frames = reply(exchange)
     if not exchange.streams:
         content = await unless_gone(request.receive, whole(frames))

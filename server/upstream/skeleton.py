@@ -27,6 +27,8 @@ from server.upstream.exchange import Decoding, Exchange
 from server.upstream.fork import BYTES_PER_TOKEN, Forked
 from server.wordings import Turn
 
+_MOST_STOPS = 4  # that OpenAI's interface takes; all of them are looked for here anyway
+
 
 class Answer(Struct, kw_only=True):
     """A completion, whole or a chunk of it."""
@@ -139,7 +141,9 @@ def _call_body(
     }
     # Told in words, a model may put a line's end between what it repeats and what is new.
     if prefill != "words":
-        body["stop"] = list(fork.stop)
+        body["stop"] = list(fork.stop[:_MOST_STOPS])
+    if fork.frequency_penalty:
+        body["frequency_penalty"] = max(raw.get("frequency_penalty") or 0, fork.frequency_penalty)
     if prefill == "vllm":
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     return body
