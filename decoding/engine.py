@@ -311,6 +311,7 @@ def _count(seq: Sequence, tokens: tuple[int, ...], draft: Draft, accepted: list[
     output.steps = 1
     output.drafted = len(draft.tokens)
     output.accepted = len(accepted)
+    output.accepted_runs = (len(accepted),) if draft.tokens else ()
     kept = draft.by_source(accepted)
     if seq.request.explains_drafts:
         output.explanation = Explanation(

@@ -241,6 +241,7 @@ class Forking:
         self._has_stepped |= bool(output.steps)
         news.drafted += output.drafted
         news.accepted += output.accepted
+        news.accepted_runs += output.accepted_runs
         # A new one: outputs of a sequence must not share what is counted in it.
         news.sources = dict(news.sources)
         for source, counts in output.sources.items():

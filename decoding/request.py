@@ -174,6 +174,7 @@ class Output(Struct, kw_only=True):
     steps: int = 0  # forward passes that produced ``tokens``: 0 or 1, more after a fork
     drafted: int = 0  # draft nodes verified
     accepted: int = 0  # draft nodes whose token was kept
+    accepted_runs: tuple[int, ...] = ()  # the same by draft: how deep each was right
     sources: dict[str, SourceCounts] = {}  # the same by where the guesses are from
     explanation: Explanation | None = None
     branches: BranchCounts | None = None

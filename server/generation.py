@@ -32,7 +32,8 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
         ApiError: the engine failed.
     """
     metrics, strategy = services.metrics, job.choice.strategy
-    metrics.observe_prompt(strategy, job.tally.prompt_tokens)
+    job.tally.handed_on = time.monotonic()
+    metrics.observe_admission(strategy, job.tally)
     metrics.observe_history(job.history)
     metrics.observe_choice(job.choice)
 
@@ -52,8 +53,8 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
                 metrics.observe_output(strategy, output, gap)
                 if output.fallback is not None:
                     metrics.fell_back(strategy, job.requests[number].fallback.strategy)
-                if is_first and (seconds := job.tally.first_token_seconds) is not None:
-                    metrics.observe_first_token(strategy, seconds)
+                if is_first and job.tally.first_token_seconds is not None:
+                    metrics.observe_first_token(strategy, job.tally)
                     services.admission.weigh(job.permit, 0)
                 _raise_if_failed(output)
                 yield part

@@ -5,9 +5,17 @@ Labels come from closed sets: the model's own name, and strategies, endpoints an
 
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from typing import TypeVar, cast, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from decoding import strategies
@@ -20,6 +28,8 @@ from server.history import Outcome
 from server.scheduler import Choice
 from server.tally import Tally
 from server.vllm_metrics import VllmAliases
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nobody reads
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 NONE = "none"  # the label of what a request did not get to
@@ -40,6 +50,8 @@ REQUEST_BUCKETS = (
 STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5)
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STEP_TOKEN_BUCKETS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+POSITIONS = tuple(map(str, range(1, 17)))  # depths of a draft that are counted one by one
 
 _BY_STRATEGY = ("model", "strategy")
 AnyMetric = TypeVar("AnyMetric", Counter, Histogram)
@@ -98,9 +110,14 @@ class Metrics:
         self._of(self._prompt_tokens, strategy).inc(prompt_tokens)
         self._of(self._generated, strategy).inc(answer_tokens)
 
-    def observe_prompt(self, strategy: str, num_tokens: int) -> None:
-        """Count the prompt of a request that goes to the engine."""
-        self._prompt_tokens.labels(self._model, strategy).inc(num_tokens)
+    def observe_admission(self, strategy: str, tally: Tally) -> None:
+        """Count the prompt of a request that goes to the engine, and what it took until then."""
+        self._of(self._prompt_tokens, strategy).inc(tally.prompt_tokens)
+        self._of(self._admission_time, strategy).observe(tally.admission_seconds)
+
+    def observe_loop_lag(self, seconds: float) -> None:
+        """Record how late the event loop came to what was due."""
+        self._loop_lag.observe(seconds)
 
     def observe_history(self, outcome: Outcome) -> None:
         """Count a look-up of past answers."""
@@ -119,9 +136,12 @@ class Metrics:
         """Count an answer that a strategy left to another one."""
         self._fallbacks.labels(self._model, strategy, fallback).inc()
 
-    def observe_first_token(self, strategy: str, seconds: float) -> None:
-        """Record how long a request waited for its first token."""
-        self._first_token.labels(self._model, strategy).observe(seconds)
+    def observe_first_token(self, strategy: str, tally: Tally) -> None:
+        """Record how long a request waited for its first token, once it has it."""
+        if tally.first_token_seconds is not None:
+            self._of(self._first_token, strategy).observe(tally.first_token_seconds)
+        if tally.prefill_seconds is not None:
+            self._of(self._prefill_time, strategy).observe(tally.prefill_seconds)
 
     def observe_output(self, strategy: str, output: Output, gap: float | None) -> None:
         """Count what one step added to one choice, ``gap`` seconds after its last tokens."""
@@ -145,7 +165,9 @@ class Metrics:
             self._source_drafts.labels(*labels).inc(counts.drafts)
             self._source_drafted.labels(*labels).inc(counts.drafted)
             self._source_accepted.labels(*labels).inc(counts.accepted)
-        self._of(self._drafts, strategy).inc()
+        for position in chain.from_iterable(POSITIONS[:run] for run in output.accepted_runs):
+            self._positions.labels(self._model, strategy, position).inc()
+        self._of(self._drafts, strategy).inc(len(output.accepted_runs))
         self._of(self._drafted, strategy).inc(output.drafted)
         self._of(self._accepted, strategy).inc(output.accepted)
         self._of(self._discarded, strategy).inc(output.drafted - output.accepted)
@@ -165,6 +187,8 @@ class Metrics:
         ``status`` is that of the outcome, also where a stream had already said 200.
         """
         self.ended(endpoint, strategy, status, tally.finish_reason or NONE, seconds)
+        if status == 200 and tally.decode_seconds is not None:
+            self._of(self._decode_time, strategy).observe(tally.decode_seconds)
         for choice in tally.choices.values():
             if status == 200 and choice.seconds_per_token is not None:
                 self._token_time.labels(self._model, strategy).observe(choice.seconds_per_token)
@@ -266,8 +290,20 @@ class Metrics:
         self._duration = self._histogram(
             "request_duration_seconds", "From arrival to the end", REQUEST_BUCKETS
         )
+        self._define_phases()
+
+    def _define_phases(self) -> None:
+        self._admission_time = self._histogram(
+            "admission_time_seconds", "From arrival to the engine", FIRST_TOKEN_BUCKETS
+        )
         self._queue_time = self._histogram(
-            "queue_time_seconds", "From arrival at the engine to its work", REQUEST_BUCKETS
+            "queue_time_seconds", "From arrival at the engine to its work", FIRST_TOKEN_BUCKETS
+        )
+        self._prefill_time = self._histogram(
+            "prefill_time_seconds", "From the engine's work to the first token", FIRST_TOKEN_BUCKETS
+        )
+        self._decode_time = self._histogram(
+            "decode_time_seconds", "From the first token to the last", REQUEST_BUCKETS
         )
 
     def _define_tokens(self) -> None:
@@ -283,6 +319,11 @@ class Metrics:
         self._drafts = by_strategy("drafts_total", "Steps of a choice with a draft")
         self._drafted = by_strategy("draft_tokens_total", "Tokens drafted")
         self._accepted = by_strategy("accepted_tokens_total", "Tokens drafted and kept")
+        self._positions = self._counter(
+            "accepted_tokens_per_position_total",
+            "Tokens drafted and kept by how deep in the draft they were",
+            (*_BY_STRATEGY, "position"),
+        )
         self._steps_saved = by_strategy("steps_saved_total", "Forward passes not needed")
         by_source = (*_BY_STRATEGY, "source")
         self._source_drafts = self._counter(
@@ -340,12 +381,17 @@ class Metrics:
         self._preemptions = self._counter(
             "preemptions_total", "Sequences that gave their cache blocks back"
         )
+        self._loop_lag = self._histogram(
+            "event_loop_lag_seconds", "How late the server came to what was due", LAG_BUCKETS, ()
+        )
 
     def _start_at_zero(self, strategies: Sequence[str]) -> None:
         """A series that is absent until its first event cannot be rated or alerted on."""
         for strategy in strategies:
             for metric in self._by_strategy:
                 metric.labels(self._model, strategy)
+            for position in POSITIONS:
+                self._positions.labels(self._model, strategy, position)
             for endpoint in ("chat", "completions"):
                 for reason in ("stop", "length"):
                     self._requests.labels(self._model, strategy, endpoint, "200", reason)

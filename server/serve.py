@@ -19,6 +19,7 @@ from server.app import create_app
 from server.frames import LoadModel
 from server.history import History
 from server.listening import Server, address, fail, listen, log_to_the_console
+from server.loop_lag import watching
 from server.metrics import Metrics
 from server.scheduler import Policy
 from server.settings import Settings
@@ -56,7 +57,7 @@ class _Service:
         self._settings = settings
         self._started = started
         self._failure: EngineFailed | None = None
-        metrics = Metrics(model.name)
+        self._metrics = metrics = Metrics(model.name)
         self._history = History(settings.history, settings.history_file, fingerprint(tokenizer))
         self._worker = Worker(what_to_load(settings, model), metrics.observe_step)
         app = create_app(
@@ -84,7 +85,8 @@ class _Service:
         self._history.load()
         starting = asyncio.create_task(self._start())
         try:
-            yield
+            async with watching(self._metrics.observe_loop_lag):
+                yield
         finally:
             starting.cancel()
             await self._worker.stop()

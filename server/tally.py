@@ -43,6 +43,8 @@ class Tally:
 
     arrived: float
     prompt_tokens: int
+    handed_on: float = 0.0  # to the engine
+    queue_seconds: float | None = None
     prediction: tuple[int, ...] = ()
     cached_tokens: int = 0
     steps: int = 0
@@ -85,6 +87,27 @@ class Tally:
         return min(times) - self.arrived if times else None
 
     @property
+    def admission_seconds(self) -> float:
+        """From arrival to the engine."""
+        return self.handed_on - self.arrived
+
+    @property
+    def prefill_seconds(self) -> float | None:
+        """From the beginning of the engine's work to the first token, where both are known."""
+        first_token = self.first_token_seconds
+        if first_token is None or self.queue_seconds is None:
+            return None
+        return max(0.0, first_token - self.admission_seconds - self.queue_seconds)
+
+    @property
+    def decode_seconds(self) -> float | None:
+        """From the first token to the last, or None when there was none."""
+        choices = [choice for choice in self.choices.values() if choice.tokens]
+        if not choices:
+            return None
+        return max(c.last_at for c in choices) - min(c.first_at for c in choices)
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Speed of all choices together after their first news; None when there was no other."""
         going = [choice for choice in self.choices.values() if choice.later]
@@ -107,6 +130,8 @@ class Tally:
         self.steps += output.steps
         self.drafted += output.drafted
         self.accepted += output.accepted
+        if self.queue_seconds is None:
+            self.queue_seconds = output.queue_seconds
         self._add_drafts(index, output)
         self._add_branches(output)
         return self._advance(choice, output.tokens, now)

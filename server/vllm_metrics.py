@@ -23,11 +23,19 @@ _NAMES = {
     "time_per_output_token_seconds": "request_time_per_output_token_seconds",
     "request_duration_seconds": "e2e_request_latency_seconds",
     "queue_time_seconds": "request_queue_time_seconds",
+    "prefill_time_seconds": "request_prefill_time_seconds",
+    "decode_time_seconds": "request_decode_time_seconds",
     "drafts": "spec_decode_num_drafts",
     "draft_tokens": "spec_decode_num_draft_tokens",
     "accepted_tokens": "spec_decode_num_accepted_tokens",
+    "accepted_tokens_per_position": "spec_decode_num_accepted_tokens_per_pos",
 }
-_KEPT_LABELS = {"le": "le", "reason": "reason", "finish_reason": "finished_reason"}
+_KEPT_LABELS = {
+    "le": "le",
+    "reason": "reason",
+    "finish_reason": "finished_reason",
+    "position": "position",
+}
 _SUCCESS = "200"
 
 
@@ -56,5 +64,14 @@ class VllmAliases(Collector):
         return renamed
 
     def _labels(self, ours: dict[str, str]) -> tuple[tuple[str, str], ...]:
-        kept = ((_KEPT_LABELS[name], value) for name, value in ours.items() if name in _KEPT_LABELS)
+        kept = (
+            (_KEPT_LABELS[name], _as_theirs(name, value))
+            for name, value in ours.items()
+            if name in _KEPT_LABELS
+        )
         return (("model_name", self._model), ("engine", "0"), *kept)
+
+
+def _as_theirs(label: str, value: str) -> str:
+    """The value of one of our labels in vLLM's words, which count positions from zero."""
+    return str(int(value) - 1) if label == "position" else value

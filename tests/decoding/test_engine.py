@@ -115,7 +115,7 @@ def test_no_draft_changes_a_token(
     (drafted,) = answers(engine, request, decode=drafter(expected.tokens))
     assert drafted.tokens == expected.tokens
     assert len(drafted.tokens) == drafted.steps + drafted.accepted
-    assert drafted.accepted <= drafted.drafted
+    assert sum(drafted.accepted_runs) == drafted.accepted <= drafted.drafted
 
 
 @EVERY_DRAFTER
@@ -144,6 +144,7 @@ def test_drafting_differently_side_by_side_changes_no_token(engine: Engine) -> N
 def test_a_perfect_draft_saves_a_step_for_every_guess(engine: Engine, plain: Answer) -> None:
     (drafted,) = answers(engine, asking(), decode=perfect(plain.tokens, ahead=4))
     assert (drafted.steps, drafted.drafted, drafted.accepted) == (5, 19, 19)
+    assert drafted.accepted_runs == (4, 4, 4, 4, 3)
 
 
 def test_a_wrong_draft_costs_no_token_and_saves_no_step(engine: Engine, plain: Answer) -> None:

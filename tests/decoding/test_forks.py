@@ -278,6 +278,7 @@ def test_strategies_for_one_prompt_decode_the_branches(engine: Engine) -> None:
     answer = client.answer(request)
     assert answer.text == joined(points(engine, max_tokens=40))
     assert 0 < answer.accepted <= answer.drafted
+    assert sum(answer.accepted_runs) == answer.accepted
     sources = [news.sources for news in news_of(client, request)]
     for count in ("drafted", "accepted"):
         of_sources = [getattr(each, count) for source in sources for each in source.values()]

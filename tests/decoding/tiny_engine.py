@@ -99,6 +99,7 @@ class Answer:
     steps: int = 0
     drafted: int = 0
     accepted: int = 0
+    accepted_runs: tuple[int, ...] = ()
     cached_tokens: int | None = None
     queue_seconds: float | None = None
     finish_reason: FinishReason | None = None
@@ -112,6 +113,7 @@ class Answer:
         self.steps += news.steps
         self.drafted += news.drafted
         self.accepted += news.accepted
+        self.accepted_runs += news.accepted_runs
         for once in ("prompt_logprobs", "cached_tokens", "queue_seconds"):
             if getattr(news, once) is not None:
                 assert getattr(self, once) is None, f"{once} came twice"

@@ -98,6 +98,7 @@ def said(
                     steps=1,
                     drafted=max(0, len(tokens) - 1),
                     accepted=max(0, len(tokens) - 1),
+                    accepted_runs=(len(tokens) - 1,) if len(tokens) > 1 else (),
                     sources=sources or {},
                     explanation=explanation if request.explains_drafts else None,
                     cached_tokens=first.get("cached") if number == index == 0 else None,

@@ -1,6 +1,8 @@
 """What /metrics shows: present from the start, equal to what clients saw, closed label sets."""
 
+import asyncio
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +16,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from decoding.report import Drafting, Pace, StepReport
 from decoding.request import Decision, SourceCounts
 from server.engine_client import Load
+from server.loop_lag import SECONDS_BETWEEN_LOOKS, watching
 from server.metrics import Metrics
 
 Metric = Callable[..., float]
 MINE = {"model": MODEL, "strategy": "lookahead"}
+BEFORE_FIRST_TOKEN = ("admission", "queue", "prefill")
 DOCUMENTED = [
     *("requests_total", "requests_rejected_total", "requests_cancelled_total"),
     *("requests_running", "requests_waiting", "time_to_first_token_seconds_count"),
@@ -31,6 +35,19 @@ DOCUMENTED = [
     *("draft_budget_proposed_tokens_total", "draft_budget_granted_tokens_total"),
     *("draft_budget_expected_tokens_total", "draft_budget_least_chance"),
     *("draft_resting_steps_total", "draft_time_seconds_total", "verify_time_seconds_total"),
+    *("admission_time_seconds_count", "prefill_time_seconds_count", "decode_time_seconds_count"),
+    *("accepted_tokens_per_position_total", "event_loop_lag_seconds_count"),
+]
+VLLM_NAMES = [
+    *("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"),
+    *("prefix_cache_queries_total", "prefix_cache_hits_total", "prompt_tokens_total"),
+    *("generation_tokens_total", "request_success_total", "admission_rejections_total"),
+    *("time_to_first_token_seconds_count", "inter_token_latency_seconds_count"),
+    *("request_time_per_output_token_seconds_count", "e2e_request_latency_seconds_count"),
+    *("request_queue_time_seconds_count", "request_prefill_time_seconds_count"),
+    *("request_decode_time_seconds_count", "spec_decode_num_drafts_total"),
+    *("spec_decode_num_draft_tokens_total", "spec_decode_num_accepted_tokens_total"),
+    "spec_decode_num_accepted_tokens_per_pos_total",
 ]
 
 
@@ -48,8 +65,55 @@ def test_every_metric_is_documented(app: FastAPI, engine: FakeEngine, metrics: M
     engine.drafting = Drafting(corrections={}, paces=[])
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
     shown = re.findall(r"^# TYPE (stride_\w+) \w+$", metrics.render().decode(), re.MULTILINE)
-    names = {name for name in shown if not name.endswith("_created")}
-    assert names - set(re.findall(r"`(stride_\w+)`", page)) == set()
+    assert set(shown) == set(re.findall(r"`(stride_\w+)`", page))
+
+
+def test_no_series_says_when_it_was_created(app: FastAPI, metrics: Metrics) -> None:
+    assert b"_created" not in metrics.render()
+
+
+async def test_accepted_tokens_are_counted_by_their_depth_in_the_draft(
+    http: httpx.AsyncClient, engine: FakeEngine, metric: Metric
+) -> None:
+    engine.script = said("abcd", "ab", "a")
+    await ask(http)
+    name = "stride_accepted_tokens_per_position_total"
+    counts = [metric(name, **MINE, position=str(position)) for position in (1, 2, 3, 4)]
+    assert counts == [2, 1, 1, 0]
+    assert sum(counts) == metric("stride_accepted_tokens_total", **MINE)
+    assert metric("stride_drafts_total", **MINE) == 2
+
+
+async def test_tokens_deeper_than_sixteen_have_no_position(
+    http: httpx.AsyncClient, engine: FakeEngine, metrics: Metrics
+) -> None:
+    engine.script = said("x" * 40)
+    await ask(http)
+    positions = re.findall(rb'per_position_total{.*position="(\d+)"', metrics.render())
+    assert set(map(int, positions)) == set(range(1, 17))
+
+
+async def test_the_phases_of_a_request_add_up_to_it(
+    http: httpx.AsyncClient, metric: Metric
+) -> None:
+    await ask(http)
+    first_token = metric("stride_time_to_first_token_seconds_sum", **MINE)
+    before = [metric(f"stride_{phase}_time_seconds_sum", **MINE) for phase in BEFORE_FIRST_TOKEN]
+    assert all(seconds > 0 for seconds in before[:2])
+    assert sum(before) == pytest.approx(first_token, abs=0.001)  # what the script says it queued
+    decoding = metric("stride_decode_time_seconds_sum", **MINE)
+    assert first_token + decoding <= metric("stride_request_duration_seconds_sum", **MINE)
+    for phase in (*BEFORE_FIRST_TOKEN, "decode"):
+        assert metric(f"stride_{phase}_time_seconds_count", **MINE) == 1
+
+
+async def test_a_blocked_event_loop_is_seen(metrics: Metrics, metric: Metric) -> None:
+    async with watching(metrics.observe_loop_lag):
+        await asyncio.sleep(0)
+        time.sleep(SECONDS_BETWEEN_LOOKS + 0.05)
+        await asyncio.sleep(0.001)
+    assert metric("stride_event_loop_lag_seconds_count") == 1
+    assert metric("stride_event_loop_lag_seconds_sum") >= 0.05
 
 
 async def test_counters_equal_what_the_client_saw(
@@ -95,10 +159,10 @@ async def test_a_refusal_is_counted_once(http: httpx.AsyncClient, metric: Metric
 async def test_clients_cannot_add_series(http: httpx.AsyncClient, metrics: Metrics) -> None:
     await ask(http, model="first")
     before = metrics.render().count(b"\n")
-    for number in range(20):
+    for number in range(200):
         await ask(http, model=f"model-{number}")
-        await http.get(f"/path-{number}")
-        await ask(http, decoding={"strategy": f"strategy-{number}"})
+        await http.get(f"/path-{number}", headers={"authorization": f"Bearer key-{number}"})
+        await ask(http, decoding={"strategy": f"strategy-{number}"}, user=f"user-{number}")
     # Only the 400 of the unknown strategies is new, beside the 404 of the models.
     assert metrics.render().count(b"\n") <= before + 2
 
@@ -209,6 +273,20 @@ async def test_vllm_names_show_our_values(
     assert samples["vllm:num_requests_running", *labels] == 0
     assert samples["vllm:request_success_total", "0", "stop", MODEL] == 1
     assert samples["vllm:request_success_total", "0", "length", MODEL] == 1
+    assert samples["vllm:request_prefill_time_seconds_count", *labels] == 2
+    assert samples["vllm:request_decode_time_seconds_count", *labels] == 2
+    # They count positions from zero.
+    first = samples["vllm:spec_decode_num_accepted_tokens_per_pos_total", "0", MODEL, "0"]
+    assert first == metric("stride_drafts_total", **MINE) == 2
+
+
+@pytest.mark.parametrize("name", VLLM_NAMES)
+def test_every_vllm_name_is_there_at_a_cold_start(
+    app: FastAPI, engine: FakeEngine, metrics: Metrics, name: str
+) -> None:
+    engine.info = None
+    labels = rf'engine="0",.*model_name="{MODEL}"'
+    assert re.search(rf"^vllm:{name}{{{labels}.*}} 0.0$", metrics.render().decode(), re.MULTILINE)
 
 
 async def test_metrics_are_in_prometheus_text_format(http: httpx.AsyncClient) -> None:
