@@ -122,6 +122,11 @@ class Server(Child):
         self._model = model
         self._port = free_port()
 
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._port}"
+
     def command(self, port: int) -> list[str]:
         """What starts it."""
         raise NotImplementedError
@@ -152,7 +157,7 @@ class Server(Child):
 
     def _is_ready(self) -> bool:
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self._port}{self.health}", timeout=2)
+            answer = httpx.get(f"{self.url}{self.health}", timeout=2)
         except httpx.TransportError:
             return False
         return answer.status_code == httpx.codes.OK
