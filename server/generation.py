@@ -53,8 +53,8 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
                 metrics.observe_output(strategy, output, gap)
                 if output.fallback is not None:
                     metrics.fell_back(strategy, job.requests[number].fallback.strategy)
-                if is_first and job.tally.first_token_seconds is not None:
-                    metrics.observe_first_token(strategy, job.tally)
+                if is_first and (seconds := job.tally.first_token_seconds) is not None:
+                    metrics.observe_first_token(strategy, seconds, job.tally.prefill_seconds)
                     services.admission.weigh(job.permit, 0)
                 _raise_if_failed(output)
                 yield part

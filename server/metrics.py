@@ -136,12 +136,11 @@ class Metrics:
         """Count an answer that a strategy left to another one."""
         self._fallbacks.labels(self._model, strategy, fallback).inc()
 
-    def observe_first_token(self, strategy: str, tally: Tally) -> None:
-        """Record how long a request waited for its first token, once it has it."""
-        if tally.first_token_seconds is not None:
-            self._of(self._first_token, strategy).observe(tally.first_token_seconds)
-        if tally.prefill_seconds is not None:
-            self._of(self._prefill_time, strategy).observe(tally.prefill_seconds)
+    def observe_first_token(self, strategy: str, seconds: float, prefill: float | None) -> None:
+        """Record how long a request waited for its first token, reading its prompt included."""
+        self._of(self._first_token, strategy).observe(seconds)
+        if prefill is not None:
+            self._of(self._prefill_time, strategy).observe(prefill)
 
     def observe_output(self, strategy: str, output: Output, gap: float | None) -> None:
         """Count what one step added to one choice, ``gap`` seconds after its last tokens."""

@@ -119,7 +119,7 @@ class Exchange:
         if self.first_text_at is None:
             self.first_text_at = time.monotonic()
             seconds = self.first_text_at - self.arrived
-            self.services.metrics.observe_first_token(self.choice.strategy, seconds)
+            self.services.metrics.observe_first_token(self.choice.strategy, seconds, None)
 
     def falls_back(self, reason: str) -> None:
         """Its strategy cannot answer it."""

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from server.limits import Limits
 from server.listening import Server, address, fail, listen
+from server.loop_lag import watching
 from server.metrics import Metrics
 from server.scheduler import Policy
 from server.settings import Settings, SettingsError
@@ -102,7 +103,8 @@ def _app(settings: Settings, target: Target, started: float) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         looking = asyncio.create_task(announce())
         try:
-            yield
+            async with watching(metrics.observe_loop_lag):
+                yield
         finally:
             looking.cancel()
             await upstream.close()
