@@ -1,6 +1,7 @@
 """From a directory with a model to a checked engine, and the facts about it."""
 
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from decoding import cost, exactness, strategies
+from decoding import allowance, cost, exactness, strategies
 from decoding.architecture import CacheGeometry, UnsupportedModel, refuse_unsupported
 from decoding.engine import Engine
 from decoding.exactness import Exactness
@@ -45,8 +46,9 @@ def load_engine(directory: Path, name: str, options: LoadOptions) -> tuple[Engin
         OSError, ValueError: the files are not a model.
     """
     started = perf_counter()
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    threads = options.threads or _threads_allowed()
+    if threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
     runner, facts = _runner(directory, options)
     found = exactness.check(runner) if options.self_check else exactness.UNCHECKED
     engine = new_engine(runner, directory, options)
@@ -169,6 +171,11 @@ def _dtype(name: DTypeName, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def _threads_allowed() -> int:
+    """One for every physical core, unless a container has the time of fewer."""
+    return min(torch.get_num_threads(), allowance.processors() or sys.maxsize)
+
+
 def _num_blocks(model: PreTrainedModel, options: LoadOptions) -> int:
     """Blocks of the cache, the null block included."""
     tokens = options.cache_tokens or _cache_tokens_that_fit(model)
@@ -179,7 +186,7 @@ def _cache_tokens_that_fit(model: PreTrainedModel) -> int:
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
     else:
-        free = psutil.virtual_memory().available
+        free = allowance.free_memory()
     slot_bytes = math.prod(CacheGeometry.of(model.config).shape(1)) * model.dtype.itemsize
     return min(int(free * _CACHE_SHARE[model.device.type] / slot_bytes), _MOST_CACHE_TOKENS)
 
