@@ -212,3 +212,28 @@ def test_the_gpu_has_a_profile_of_its_own_and_is_found_in_the_same_place() -> No
     assert gpu["networks"]["default"]["aliases"] == ["stride"]
     assert gpu["build"]["args"]["COMPILER"] == "none"
     assert "profiles" not in SERVICES["stride"]
+
+
+# --- The page about them ---
+
+PAGE = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+
+
+def test_settings_named_on_the_page_exist() -> None:
+    named = set(re.findall(rf"{PREFIX}([A-Z_]+)", PAGE))
+    assert "CACHE_TOKENS" in named
+    assert [name for name in sorted(named) if name.lower() not in Settings.model_fields] == []
+
+
+def test_variables_named_on_the_page_are_read() -> None:
+    compose = "".join(file.read_text() for file in DOCKER.glob("compose*.yaml"))
+    for name in ("API_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT", "MEMORY", "CPUS", "KEY_FILE"):
+        assert f"`{name}`" in PAGE or f"{name}=" in PAGE
+        assert f"${{{name}:" in compose
+
+
+def test_services_and_build_arguments_named_on_the_page_exist() -> None:
+    arguments = {re.split(r"[= ]", line)[0] for line in instructions("ARG")}
+    assert set(re.findall(r"(?m)^\| `([A-Z_]+)` \|", PAGE)) == arguments
+    for services in re.findall(r"--wait ([a-z -]+)$", PAGE, re.MULTILINE):
+        assert set(services.split()) <= SERVICES.keys()
