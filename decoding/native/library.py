@@ -107,7 +107,6 @@ def instructions(library: ctypes.CDLL) -> str:
 def _built(cache_dir: Path) -> Path:
     path = cache_dir / "kernels" / f"{_digest()}.so"
     if not path.exists():
-        logger.info("compiling the kernels for this processor, once: about ten seconds")
         try:
             _build(path)
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -135,6 +134,7 @@ def _build(path: Path) -> None:
     compiler = shutil.which("g++")
     if compiler is None:
         raise NoKernels("there is no C++ compiler: install g++ for several times the speed")
+    logger.info("compiling the kernels for this processor, once: about ten seconds")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as beside:
         compiled, linked = Path(beside, "library.o"), Path(beside, "library.so")
