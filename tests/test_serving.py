@@ -159,7 +159,7 @@ def test_plain_decoding_says_that_it_saved_nothing(client: OpenAI) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_headers_say_which_request_and_which_strategy(http: httpx.Client, streamed: bool) -> None:
-    ask = chat(FRANCE, max_tokens=2)
+    ask = chat(FRANCE, max_tokens=8)
     headers = http.post(ask.path, json={**ask.body, "stream": streamed}).headers
     assert headers["x-request-id"]
     assert headers["x-stride-strategy"] == "lookahead"
