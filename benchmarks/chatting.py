@@ -48,9 +48,9 @@ class ChatServer(Server):
         return cls(directory.name, "--model", str(directory), *options)
 
     @property
-    def url(self) -> str:
+    def base_url(self) -> str:
         """Where its API is, as clients are told it."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"{self.url}/v1"
 
     @property
     def model(self) -> str:
