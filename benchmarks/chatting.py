@@ -59,8 +59,9 @@ class ChatServer(Server):
 
     def command(self, port: int) -> list[str]:
         """What starts it."""
-        options = [*self._options, "--history", "0", "--port", str(port)]
-        return python("-m", "server.cli", "serve", *options)
+        # Only a server with a model of its own has past answers to forget.
+        forgets = [] if "--upstream" in self._options else ["--history", "0"]
+        return python("-m", "server.cli", "serve", *self._options, *forgets, "--port", str(port))
 
     async def ask(
         self,
