@@ -45,7 +45,8 @@ class Engine:
 
     ``tokenizer`` turns answers into text and finds stop strings; without one, outputs carry tokens
     only. ``eos`` are the model's end-of-sequence ids. ``cost`` predicts forwards and learns from
-    them. ``successors`` are the likeliest tokens behind each, as far as they are known.
+    them; ``before_forward`` is called with the seconds it predicts. ``successors`` are the likeliest
+    tokens behind each, as far as they are known.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Engine:
         self.runner = runner
         self.cost = cost
         self.eos = eos
+        self.before_forward: Callable[[float], None] = lambda seconds: None
         self.pool = BlockPool(runner.num_blocks, BLOCK_SIZE)
         limits = limits or Limits()
         budget = Budget(cost) if cost is not None else None
@@ -162,6 +164,9 @@ class Engine:
     def _run(self, turns: list[Turn]) -> Tensor | None:
         """One forward; the logits of each turn's last rows, ``[sum of num_logits, vocabulary]``."""
         segments = [turn.segment() for turn in turns]
+        work = Work.of(segments)
+        if self.cost is not None:
+            self.before_forward(self.cost.seconds(work))
         started = perf_counter()
         try:
             logits = self.runner.forward(segments)
@@ -170,7 +175,7 @@ class Engine:
                 turn.seq.fail(error)
             return None
         if self.cost is not None:
-            self.cost.observe(Work.of(segments), perf_counter() - started)
+            self.cost.observe(work, perf_counter() - started)
         return logits
 
     # --- account ---

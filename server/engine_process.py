@@ -1,7 +1,8 @@
 """The worker process: an engine behind a socket. Started by ``server.worker``, never by hand.
 
 One thread: take what has arrived, compute a step, send what came of it. While there is nothing to
-compute it sleeps on the socket. When the socket closes the process ends, whatever it is doing.
+compute it sleeps on the socket and says now and then that it could. When the socket closes the
+process ends, whatever it is doing.
 """
 
 import gc
@@ -12,7 +13,6 @@ import signal
 import socket
 import sys
 import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 from threading import Thread
 
@@ -23,6 +23,7 @@ from decoding.load import load_engine
 from decoding.request import Output, Request
 from server.frames import (
     Abort,
+    Beat,
     Failed,
     FrameError,
     FrameReader,
@@ -34,6 +35,7 @@ from server.frames import (
     ToWorker,
     encode,
 )
+from server.heartbeat import ANNOUNCED_SECONDS, BEAT_SECONDS
 
 logger = logging.getLogger(__name__)
 _RECEIVE_BYTES = 1 << 20
@@ -51,15 +53,20 @@ class Channel:
         """Send a frame whole; waits while the API process is behind."""
         self._connection.sendall(encode(frame))
 
-    def receive(self, *, wait: bool) -> list[ToWorker]:
-        """The frames that have arrived; with ``wait``, at least one.
+    def announce(self, seconds: float) -> None:
+        """Say that a forward will take so long, if that is worth a frame."""
+        if seconds > ANNOUNCED_SECONDS:
+            self.send(Beat(seconds))
+
+    def receive(self, *, wait: float | None) -> list[ToWorker]:
+        """The frames that have arrived; for the first it waits so many seconds (None: for ever).
 
         Raises:
             EOFError: the API process is gone.
             FrameError: it sent something else.
         """
         frames: list[ToWorker] = []
-        while select.select([self._connection], [], [], None if wait and not frames else 0)[0]:
+        while select.select([self._connection], [], [], 0 if frames else wait)[0]:
             received = self._connection.recv(_RECEIVE_BYTES)
             if not received:
                 raise EOFError
@@ -70,7 +77,7 @@ class Channel:
 def main(file_descriptor: int) -> int:
     """Load what the first frame says and serve it until the socket closes."""
     # A service manager signals every process; the API process decides when this one ends.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     connection = socket.socket(fileno=file_descriptor)
     Thread(target=_end_with, args=[connection], daemon=True).start()
@@ -92,11 +99,21 @@ def _end_with(connection: socket.socket) -> None:
 
 
 def _work(channel: Channel) -> int:
-    first, *others = channel.receive(wait=True)
+    frames: list[ToWorker] = []
+    while not frames:
+        frames = channel.receive(wait=None)
+    first, *others = frames
     if not isinstance(first, LoadModel):
         raise FrameError("the first frame is not what to load")
     if engine := _load(first, channel):
-        _serve(engine, channel, others)
+        engine.before_forward = channel.announce
+        try:
+            _serve(engine, channel, others)
+        except (EOFError, ConnectionError, FrameError):
+            raise
+        except Exception as error:  # outside any request: what the engine knows may be wrong now
+            logger.exception("the engine failed")
+            channel.send(Failed(message=_in_one_line(error)))
     return 1
 
 
@@ -123,7 +140,7 @@ def _in_one_line(error: Exception) -> str:
     return textwrap.shorten(text, _LONGEST_REASON, placeholder=" …")
 
 
-def _serve(engine: Engine, channel: Channel, frames: Iterable[ToWorker]) -> None:
+def _serve(engine: Engine, channel: Channel, frames: list[ToWorker]) -> None:
     while True:
         refusals: list[Output] = []
         for frame in frames:
@@ -131,10 +148,13 @@ def _serve(engine: Engine, channel: Channel, frames: Iterable[ToWorker]) -> None
                 refusals += _add(engine, frame.request)
             elif isinstance(frame, Abort):
                 engine.abort(frame.request_id)
-        report = engine.step()  # even without work: an abort leaves a load to be reported
-        report.outputs += refusals
-        channel.send(Stepped(report=report))
-        frames = channel.receive(wait=not engine.has_work)
+        if engine.has_work or frames:  # without work, too: an abort leaves a load to be reported
+            report = engine.step()
+            report.outputs += refusals
+            channel.send(Stepped(report=report))
+        else:
+            channel.send(Beat())
+        frames = channel.receive(wait=0 if engine.has_work else BEAT_SECONDS)
 
 
 def _add(engine: Engine, request: Request) -> list[Output]:

@@ -48,6 +48,12 @@ class Stepped(Struct, tag="stepped"):
     report: StepReport
 
 
+class Beat(Struct, tag="beat"):
+    """Worker to API: the engine's loop turned, and will again in about so many seconds."""
+
+    seconds: float = 0.0
+
+
 class Failed(Struct, tag="failed"):
     """Worker to API, last words: why the engine cannot serve."""
 
@@ -55,7 +61,7 @@ class Failed(Struct, tag="failed"):
 
 
 ToWorker = LoadModel | Submit | Abort
-FromWorker = Ready | Stepped | Failed
+FromWorker = Ready | Stepped | Beat | Failed
 _encoder = msgspec.msgpack.Encoder()
 
 

@@ -30,6 +30,7 @@ from tokenizers import Tokenizer
 from tokenizers_in_memory import byte_tokenizer
 from transformers import LlamaForCausalLM
 
+from decoding.cost import CostModel
 from decoding.draft import Draft, Strategy, Verdict
 from decoding.engine import Engine
 from decoding.request import Request, Sampling, TokenLogprob
@@ -760,20 +761,33 @@ def test_text_that_fails_ends_its_request_alone(
     assert answer.error == "RuntimeError: boom"
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError("none"), MemoryError("no room")])
 def test_a_forward_that_raises_ends_the_requests_in_it_and_no_others(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
+    def fail(segments: Sequence[Segment]) -> torch.Tensor:
+        raise error
+
     client = Client(engine)
     requests = [client.ask(asking(prompt_of(20, i), n=2)) for i in range(2)]
     client.step()
     with monkeypatch.context() as broken:
-        broken.setattr(engine.runner, "forward", lambda segments: 1 / 0)
+        broken.setattr(engine.runner, "forward", fail)
         client.step()
     later = client.ask(asking())
     client.finish()
     assert [client.answer(r).finish_reason for r in requests] == ["error", "error"]
-    assert client.answer(requests[0]).error == "ZeroDivisionError: division by zero"
+    assert client.answer(requests[0]).error == f"{type(error).__name__}: {error}"
     assert client.answer(later).tokens == answers(engine, asking())[0].tokens
+
+
+def test_a_forward_is_announced_with_what_it_is_expected_to_take(make_engine: MakeEngine) -> None:
+    engine = make_engine(cost=CostModel([0.1 * (place + 1) for place in range(12)], 0.0, 0.0))
+    announced: list[float] = []
+    engine.before_forward = announced.append
+    answers(engine, asking(prompt_of(4), max_tokens=2))
+    assert announced[0] == pytest.approx(0.3)
+    assert len(announced) == 2
 
 
 # Refusals

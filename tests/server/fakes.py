@@ -4,11 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 
+from facts import CONTEXT as CONTEXT
+from facts import MODEL as MODEL
+from facts import engine_info as engine_info
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from decoding.report import Cost, Drafting, EngineInfo
+from decoding.report import Drafting, EngineInfo
 from decoding.request import (
     Explanation,
     FinishReason,
@@ -19,9 +22,7 @@ from decoding.request import (
 )
 from server.engine_client import EngineDied, Load
 
-MODEL = "tiny/model"
 ALIAS = "default"
-CONTEXT = 200
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHATML = (
     "{% for message in messages %}"
@@ -46,29 +47,6 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
     wrapped.chat_template = CHATML
     return wrapped
-
-
-def engine_info(vocabulary_size: int = 260, context_length: int = CONTEXT) -> EngineInfo:
-    return EngineInfo(
-        model=MODEL,
-        architecture="LlamaForCausalLM",
-        dtype="float32",
-        device="cpu",
-        threads=1,
-        parameters=1000,
-        vocabulary_size=vocabulary_size,
-        context_length=context_length,
-        cache_tokens=10 * context_length,
-        cache_bytes=1,
-        strategies=("autoregressive",),
-        eos_token_ids=(258,),
-        bit_exact=True,
-        exactness="bit-exact",
-        load_seconds=0.1,
-        resident_bytes=600 << 20,
-        kernels="Stride's own (AMX)",
-        cost=Cost(by_rows={1: 0.005, 8: 0.006}, per_key=1e-6, per_pair=1e-7, median_error=0.04),
-    )
 
 
 Moment = Output | Exception | asyncio.Event
@@ -131,7 +109,7 @@ class FakeEngine:
     def request(self) -> Request:
         return self.requests[-1]
 
-    async def generate(self, request: Request) -> AsyncGenerator[Output]:
+    async def generate(self, request: Request, *, is_whole: bool = False) -> AsyncGenerator[Output]:
         self.requests.append(request)
         self.started.set()
         try:

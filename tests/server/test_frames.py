@@ -15,6 +15,7 @@ from decoding.request import Output, Request, Sampling, Stopping, TokenLogprob
 from server.frames import (
     MAX_FRAME_BYTES,
     Abort,
+    Beat,
     Failed,
     FrameError,
     FrameReader,
@@ -59,6 +60,7 @@ TO_WORKER = [
 FROM_WORKER = [
     Ready(engine_info()),
     Stepped(StepReport(outputs=[OUTPUT, Output(request_id="b", error="why")], running=2, rows=7)),
+    Beat(2.5),
     Failed("no such model"),
 ]
 DIRECTIONS = [(ToWorker, TO_WORKER), (FromWorker, FROM_WORKER)]

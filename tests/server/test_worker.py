@@ -252,9 +252,9 @@ async def test_a_worker_can_be_stopped_while_it_loads(model: Path) -> None:
 # --- what does not load ---
 
 
-async def failure(directory: Path) -> str:
+async def failure(directory: Path, program: str = "server.engine_process") -> str:
     """What a worker says of a directory that it cannot load, leaving nothing behind."""
-    worker = Worker(load_frame(directory))
+    worker = Worker(load_frame(directory), program=program)
     with pytest.raises(EngineFailed) as failed:
         await worker.start()
     assert not worker.ready
@@ -296,10 +296,9 @@ async def test_what_is_no_model_is_refused_with_a_sentence(
 async def test_a_worker_that_talks_nonsense_is_let_go(
     monkeypatch: pytest.MonkeyPatch, model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("server.worker._PROGRAM", "babbler")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     before = set(psutil.Process().children())
-    assert "ended while it was loading" in await failure(model)
+    assert "ended while it was loading" in await failure(model, program="babbler")
     assert set(psutil.Process().children()) <= before
     assert "bytes is over" in caplog.text
 
