@@ -178,15 +178,15 @@ def _threads_allowed() -> int:
 
 def _num_blocks(model: PreTrainedModel, options: LoadOptions) -> int:
     """Blocks of the cache, the null block included."""
-    tokens = options.cache_tokens or _cache_tokens_that_fit(model)
+    tokens = options.cache_tokens or _cache_tokens_that_fit(model, options.sharers)
     return tokens // BLOCK_SIZE + 1
 
 
-def _cache_tokens_that_fit(model: PreTrainedModel) -> int:
+def _cache_tokens_that_fit(model: PreTrainedModel, sharers: int) -> int:
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
     else:
-        free = allowance.free_memory()
+        free = allowance.free_memory() // sharers
     slot_bytes = math.prod(CacheGeometry.of(model.config).shape(1)) * model.dtype.itemsize
     return min(int(free * _CACHE_SHARE[model.device.type] / slot_bytes), _MOST_CACHE_TOKENS)
 

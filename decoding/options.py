@@ -30,6 +30,7 @@ class LoadOptions(Struct, frozen=True, kw_only=True):
     device: str = "auto"
     threads: int = 0
     cache_tokens: int = 0
+    sharers: int = 1  # engines that share this machine's memory, this one included
     context_length: int = 0
     self_check: bool = True
     cache_dir: str = ""  # for kernels and successors; "" is the user's cache directory

@@ -30,7 +30,7 @@ class EngineClient(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether the engine is loaded, alive and has made progress recently."""
+        """Whether the engine is loaded, alive and its loop turned just now."""
 
     @property
     def load(self) -> Load:
@@ -40,10 +40,11 @@ class EngineClient(Protocol):
     def drafting(self) -> Drafting | None:
         """What the engine has learned about drafts; None until it says."""
 
-    def generate(self, request: Request) -> AsyncGenerator[Output]:
+    def generate(self, request: Request, *, is_whole: bool = False) -> AsyncGenerator[Output]:
         """Yield what every step adds to any choice, until all choices have a finish reason.
 
-        Closing the generator aborts the work.
+        With ``is_whole`` the client sees no part of the answer before all of it, so that it may be
+        begun again. Closing the generator aborts the work.
 
         Raises (while iterating):
             EngineDied: the worker is gone.

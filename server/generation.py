@@ -95,5 +95,5 @@ def _raise_if_failed(output: Output) -> None:
 
 def _outputs(services: Services, job: Job) -> AsyncGenerator[tuple[int, Output]]:
     """The outputs of all prompts of the job, with the number of the prompt."""
-    streams = [services.engine.generate(request) for request in job.requests]
-    return merged(streams)
+    generate = services.engine.generate
+    return merged([generate(request, is_whole=job.is_whole) for request in job.requests])

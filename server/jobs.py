@@ -66,6 +66,7 @@ class Job:
     requests: Sequence[Request]
     tally: Tally
     permit: Permit
+    is_whole: bool  # nothing is sent before all of it is there
     request_id: str = ""
     deadline: float | None = None  # seconds from its arrival
     created: int = field(default_factory=lambda: int(time.time()))
@@ -271,6 +272,7 @@ async def _job(asked: _Asked) -> Job:
         history=known.history,
         engine=asked.engine,
         prompts=asked.prompts,
+        is_whole=not body.stream,
         requests=[_of_prompt(alike, number, *of) for number, of in enumerate(each)],
         tally=Tally(
             arrived=caller.arrived,

@@ -28,6 +28,7 @@ from server.history import Outcome
 from server.scheduler import Choice
 from server.tally import Tally
 from server.vllm_metrics import VllmAliases
+from server.worker_metrics import WorkerMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nobody reads
 
@@ -73,6 +74,7 @@ class Metrics:
         self._define_budget()
         self._define_engine()
         self._start_at_zero(answered_by or strategies.names())
+        self.workers = WorkerMetrics(self.registry)
         self._aliases = VllmAliases(self.registry, model)
 
     def watch(self, engine: EngineClient) -> None:

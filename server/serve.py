@@ -1,6 +1,7 @@
-"""Runs the server: one worker with the engine, the HTTP app before it, a summary when it is up."""
+"""Runs the server: workers with engines, the HTTP app before it, a summary when it is up."""
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from server import limits
 from server.admission import Caps
 from server.app import create_app
 from server.frames import LoadModel
+from server.hardware import device_of, threads_of_each
 from server.history import History
 from server.listening import Server, address, fail, listen, log_to_the_console
 from server.loop_lag import watching
@@ -26,6 +28,7 @@ from server.settings import Settings
 from server.summary import summary
 from server.wordings import Wordings
 from server.worker import EngineFailed, Worker
+from server.workers import Workers
 
 
 def serve(settings: Settings, model: ModelFiles) -> int:
@@ -59,9 +62,13 @@ class _Service:
         self._failure: EngineFailed | None = None
         self._metrics = metrics = Metrics(model.name)
         self._history = History(settings.history, settings.history_file, fingerprint(tokenizer))
-        self._worker = Worker(what_to_load(settings, model), metrics.observe_step)
+        self._workers = Workers(
+            lambda number: new_worker(settings, model, number, metrics),
+            settings.workers,
+            metrics.workers,
+        )
         app = create_app(
-            engine=self._worker,
+            engine=self._workers,
             tokenizer=tokenizer,
             model_names=list(filter(None, [settings.served_model_name, model.name])),
             metrics=metrics,
@@ -73,7 +80,7 @@ class _Service:
             limits=limits.Limits(n=settings.max_choices, body_bytes=settings.max_body_bytes),
             lifespan=self._lifespan,
         )
-        self._server = Server(app, self._worker.close)
+        self._server = Server(app, self._workers.close)
 
     def run(self, listener: socket.socket) -> int:
         self._server.run(sockets=[listener])
@@ -89,12 +96,12 @@ class _Service:
                 yield
         finally:
             starting.cancel()
-            await self._worker.stop()
+            await self._workers.stop()
             self._history.save()
 
     async def _start(self) -> None:
         try:
-            info = await self._worker.start()
+            info = await self._workers.start()
         except EngineFailed as error:
             self._failure = error
             self._server.should_exit = True
@@ -121,6 +128,12 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
+def new_worker(settings: Settings, model: ModelFiles, number: int, metrics: Metrics) -> Worker:
+    """A worker of its own number, not yet started."""
+    variables = device_of(number, os.environ) if settings.workers > 1 else {}
+    return Worker(what_to_load(settings, model), metrics.observe_step, variables=variables)
+
+
 def what_to_load(settings: Settings, model: ModelFiles) -> LoadModel:
     """The first frame of a worker that serves the model by these settings."""
     return LoadModel(
@@ -130,8 +143,9 @@ def what_to_load(settings: Settings, model: ModelFiles) -> LoadModel:
         options=LoadOptions(
             dtype=settings.dtype,
             device=settings.device,
-            threads=settings.threads,
+            threads=settings.threads or threads_of_each(settings.workers),
             cache_tokens=settings.cache_tokens,
+            sharers=settings.workers,
             context_length=settings.context_length,
             self_check=settings.self_check,
             cache_dir=str(settings.cache_dir),

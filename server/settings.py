@@ -140,7 +140,18 @@ class Settings(BaseModel):
         "auto", "Where the model runs; auto is CUDA where there is a GPU.", group=HARDWARE
     )
     threads: int = setting(
-        0, "CPU threads; 0 means every physical core this process may use.", group=HARDWARE, ge=0
+        0,
+        "CPU threads of a worker; 0 means every physical core this process may use, divided among "
+        "workers.",
+        group=HARDWARE,
+        ge=0,
+    )
+    workers: int = setting(
+        1,
+        "Engines side by side, each in a process of its own; on CUDA each has a device of its own.",
+        group=HARDWARE,
+        ge=1,
+        le=64,
     )
     cache_tokens: int = setting(
         0,

@@ -18,7 +18,10 @@ def summary(info: EngineInfo, settings: Settings, url: str, ready_seconds: float
     Print it with ``soft_wrap=True``, so that the curl line stays one line when it is copied;
     ``.plain`` is the same without styles.
     """
-    return page(engine_facts(info), settings, url, info.model, ready_seconds)
+    each = f"{settings.workers}, with {plural(info.threads, 'thread')} each"
+    workers = [("Workers", each)] if settings.workers > 1 else []
+    own_facts = [*engine_facts(info), *workers]
+    return page(own_facts, settings, url, info.model, ready_seconds)
 
 
 def page(

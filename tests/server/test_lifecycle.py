@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from server_process import (
     ROOT,
+    SECONDS_TO_LOAD,
     ServerProcess,
     command,
     environment,
@@ -112,7 +114,7 @@ def test_an_answer_that_takes_too_long_ends_with_an_error(ready_server: ServerPr
     with stream(ready_server) as events:
         next(events)
         ready_server.signal(signal.SIGTERM)
-        assert last_error(events)["code"] == "engine_died"
+        assert last_error(events)["code"] == "aborted"
     assert_ended_cleanly(ready_server, children)
 
 
@@ -123,7 +125,7 @@ def test_a_second_signal_does_not_wait(ready_server: ServerProcess) -> None:
         ready_server.signal(signal.SIGTERM)
         wait_for(lambda: ready_server.status("/health") is None, ENDS_IN)
         ready_server.signal(signal.SIGTERM)
-        assert last_error(events)["code"] == "engine_died"
+        assert last_error(events)["code"] == "aborted"
     assert_ended_cleanly(ready_server, children)
 
 
@@ -150,21 +152,57 @@ def test_the_worker_does_not_outlive_a_killed_server(ready_server: ServerProcess
         assert psutil.wait_procs(children, timeout=ENDS_IN)[1] == []
 
 
-def test_a_killed_worker_is_an_error_to_clients_and_not_the_end(
+def test_a_killed_worker_is_replaced_and_costs_only_streams_that_began(
     ready_server: ServerProcess,
 ) -> None:
     (worker,) = ready_server.children
-    with stream(ready_server) as events:
+    body = {**ENDLESS, "model": "tiny", "max_tokens": 400, "temperature": 0, "stream": False}
+    with stream(ready_server) as events, ThreadPoolExecutor() as pool:
         next(events)
+        whole = pool.submit(post, ready_server, body)
+        wait_for(lambda: running(ready_server) == 2, ENDS_IN)
         worker.kill()
         assert last_error(events)["code"] == "engine_died"
-    assert ready_server.status("/health") == 200
-    assert ready_server.status("/ready") == 503
+        wait_for(lambda: ready_server.status("/ready") == 200, SECONDS_TO_LOAD)
+        assert whole.result().json()["usage"]["completion_tokens"] == 400
+    alone = post(ready_server, body).json()
+    assert whole.result().json()["choices"] == alone["choices"]
     metrics = httpx.get(f"{ready_server.url}/metrics").text.splitlines()
-    assert {"stride_requests_running 0.0", "stride_ready 0.0"} <= set(metrics)
+    assert {
+        "stride_requests_running 0.0",
+        "stride_in_flight_lost_total 1.0",
+        "stride_in_flight_repeated_total 1.0",
+        'stride_worker_restarts_total{reason="signal",worker="0"} 1.0',
+    } <= set(metrics)
+    children = ready_server.children
     ready_server.signal(signal.SIGTERM)
-    assert_ended_cleanly(ready_server, [worker])
+    assert_ended_cleanly(ready_server, [worker, *children])
     assert "the worker ended, killed by SIGKILL" in ready_server.log
+
+
+def post(server: ServerProcess, body: dict[str, object]) -> httpx.Response:
+    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=SECONDS_TO_LOAD)
+
+
+def running(server: ServerProcess) -> float:
+    """Requests in the engine now."""
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    (value,) = (line.split()[1] for line in lines if line.startswith("stride_requests_running "))
+    return float(value)
+
+
+def test_two_workers_serve_as_one(model: Path, tmp_path: Path) -> None:
+    options = ("--model", str(model), "--dtype", "fp32", "--no-self-check", *CACHE)
+    with running_server(tmp_path / "log", *options, "--workers", "2") as server:
+        server.wait_until_ready()
+        children = server.children
+        assert len(children) == 2
+        with stream(server, max_tokens=50) as events:
+            *_, end = events
+        assert end == "[DONE]"
+        server.signal(signal.SIGINT)
+        assert_ended_cleanly(server, children)
+        assert "2, with 1 thread each" in server.log
 
 
 # --- what cannot start ---
