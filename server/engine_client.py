@@ -33,6 +33,10 @@ class EngineClient(Protocol):
         """Whether the engine is loaded, alive and its loop turned just now."""
 
     @property
+    def is_draining(self) -> bool:
+        """Whether it finishes what is in progress and takes nothing new."""
+
+    @property
     def load(self) -> Load:
         """How busy the engine was after its last step."""
 

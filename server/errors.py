@@ -10,7 +10,14 @@ MAX_ECHO = 200  # characters of a client's own input that a message may repeat
 RETRY_SOON = {"retry-after": "2"}
 
 RejectionReason = Literal[
-    "auth", "deadline", "invalid", "not_ready", "queue_full", "token_backlog", "too_large"
+    "auth",
+    "deadline",
+    "draining",
+    "invalid",
+    "not_ready",
+    "queue_full",
+    "token_backlog",
+    "too_large",
 ]
 
 
@@ -126,6 +133,18 @@ def not_ready(reason: str) -> ApiError:
         code="not_ready",
         rejection="not_ready",
         headers=RETRY_SOON,
+    )
+
+
+def draining() -> ApiError:
+    """The server shuts down; whoever asks again should not do so on this connection."""
+    return ApiError(
+        503,
+        "The server is shutting down",
+        kind="server_error",
+        code="draining",
+        rejection="draining",
+        headers={**RETRY_SOON, "connection": "close"},
     )
 
 

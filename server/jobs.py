@@ -21,7 +21,7 @@ from server.checks import (
     context_limit,
 )
 from server.constraints import check_strategy, pinned_by
-from server.errors import ApiError, invalid, not_ready
+from server.errors import ApiError, draining, invalid, not_ready
 from server.history import Outcome, Recall
 from server.prompts import (
     Prompt,
@@ -244,6 +244,8 @@ def _admit(
     check_counts(services, body.n, num_prompts)
     check(body.decoding)
     check_strategy(body, services.policy)
+    if services.engine.is_draining:
+        raise draining()
     engine, reason = services.engine.info, services.reason_not_ready
     if engine is None or reason is not None:
         raise not_ready(reason or "the model is loading")

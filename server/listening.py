@@ -5,9 +5,11 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,7 +17,9 @@ from fastapi import FastAPI
 from server.http_protocol import HEADER_BYTES, BoundedProtocol
 from server.settings import Settings
 
-_SECONDS_TO_DRAIN = 5
+_SECONDS_UNREADY = 1.0  # at least, before the port is closed
+_SECONDS_BETWEEN_LOOKS = 0.02
+_SECONDS_TO_CLOSE = 3  # for clients that do not read the end of their answer
 
 
 def log_to_the_console(level: str) -> None:
@@ -53,35 +57,62 @@ def address(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
+class Answering(Protocol):
+    """What answers requests, as far as its end is concerned."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a request would be answered now."""
+
+    def drain(self) -> None:
+        """Take no new requests."""
+
+    def close(self) -> None:
+        """End the answers in progress with an error."""
+
+
 class Server(uvicorn.Server):
-    """Lets answers finish when a signal ends it, for a while; a second signal ends them, too.
+    """Lets answers finish when a signal ends it, for a while; a second signal ends them, too."""
 
-    ``end_answers`` makes those in progress end with an error.
-    """
-
-    def __init__(self, app: FastAPI, end_answers: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, answering: Answering, drain_seconds: float) -> None:
         super().__init__(_config(app))
-        self._end_answers = end_answers
+        self._answering = answering
+        self._drain_seconds = drain_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Unlike uvicorn, which dies of the signal in the end, leave the exit code to us."""
         self._loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.handle_exit)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+                signal.signal(number, self.handle_exit)
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end, or stop waiting for it."""
-        if self.should_exit and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._end_answers)
-        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end)
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait for the answers in progress; those that take too long end with an error event."""
-        asyncio.get_running_loop().call_later(_SECONDS_TO_DRAIN, self._end_answers)
-        await super().shutdown(sockets)
+    def _end(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain())
+        else:
+            self._answering.close()
+            self.should_exit = True
+
+    async def _drain(self) -> None:
+        """Take nothing new, and wait for the answers in progress; those that take too long end."""
+        deadline = time.monotonic() + self._drain_seconds
+        was_ready = self._answering.ready
+        self._answering.drain()
+        if was_ready:  # whoever sends requests here must hear of it before nobody listens
+            await asyncio.sleep(min(_SECONDS_UNREADY, self._drain_seconds))
+        while self.server_state.tasks and time.monotonic() < deadline:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+        self._answering.close()
+        self.should_exit = True
 
 
 def _config(app: FastAPI) -> uvicorn.Config:
@@ -95,5 +126,5 @@ def _config(app: FastAPI) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=_SECONDS_TO_DRAIN + 1,  # for what no engine holds up
+        timeout_graceful_shutdown=_SECONDS_TO_CLOSE,
     )

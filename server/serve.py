@@ -80,7 +80,7 @@ class _Service:
             limits=limits.Limits(n=settings.max_choices, body_bytes=settings.max_body_bytes),
             lifespan=self._lifespan,
         )
-        self._server = Server(app, self._workers.close)
+        self._server = Server(app, self._workers, settings.drain_seconds)
 
     def run(self, listener: socket.socket) -> int:
         self._server.run(sockets=[listener])

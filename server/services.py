@@ -49,6 +49,8 @@ class Services:
     @property
     def reason_not_ready(self) -> str | None:
         """Why no request can be answered now, or None when one can."""
+        if self.engine.is_draining:
+            return "draining"
         if self.engine.info is None:
             return "the model is loading"
         return None if self.engine.ready else "the engine makes no progress"

@@ -127,6 +127,12 @@ class Settings(BaseModel):
     max_body_bytes: int = setting(
         4 * 1024 * 1024, "Largest request body accepted, in bytes.", group=SERVER, ge=1024
     )
+    drain_seconds: int = setting(
+        30,
+        "Time that answers in progress have to finish once a signal ends it.",
+        group=SERVER,
+        ge=0,
+    )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", "How much is logged.", group=SERVER
     )

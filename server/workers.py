@@ -43,6 +43,7 @@ class Workers:
         ]
         self._news = asyncio.Event()  # a worker became ready, or none will
         self._info: EngineInfo | None = None
+        self._is_draining = False
         self._is_closed = False
         metrics.watch(self)
 
@@ -58,7 +59,12 @@ class Workers:
     @property
     def ready(self) -> bool:
         """Whether a request would be taken now: some worker makes progress."""
-        return self._info is not None and bool(self._ready())
+        return self._info is not None and not self._is_draining and bool(self._ready())
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether what is in progress is finished and nothing new is taken."""
+        return self._is_draining
 
     @property
     def load(self) -> Load:
@@ -91,6 +97,10 @@ class Workers:
         infos = await asyncio.gather(*(supervisor.start() for supervisor in self._supervisors))
         self._info = infos[0]
         return infos[0]
+
+    def drain(self) -> None:
+        """From now on be unready; what is in progress goes on."""
+        self._is_draining = True
 
     def close(self) -> None:
         """Let go of all workers; requests in progress end as aborted."""

@@ -40,6 +40,6 @@ def create_app(
         started=int(time.time()),
     )
     metrics.registry.register(
-        StateCollector(model_names[-1], lambda: len(services.exchanges), lambda: upstream.is_ready)
+        StateCollector(model_names[-1], lambda: len(services.exchanges), lambda: upstream.ready)
     )
     return new_app(router, services, metrics, api_keys=api_keys, lifespan=lifespan)

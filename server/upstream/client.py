@@ -101,23 +101,28 @@ class Upstream:
         self._slots = asyncio.Semaphore(target.connections)
         self._waits: set[asyncio.Timeout] = set()
         self._is_closing = False
+        self.is_draining = False
         self._looking = asyncio.Lock()
         self._look = Look(reason_not_ready="the upstream has not been asked yet")
 
     @property
-    def is_ready(self) -> bool:
+    def ready(self) -> bool:
         """Whether it was of use when it was last looked at."""
-        return self._look.reason_not_ready is None
+        return self._look.reason_not_ready is None and not self.is_draining
 
-    def end_calls(self) -> None:
+    def drain(self) -> None:
+        """Let requests be told that this server shuts down."""
+        self.is_draining = True
+
+    def close(self) -> None:
         """Make all calls in progress fail, and those to come."""
         self._is_closing = True
         now = asyncio.get_running_loop().time()
         for wait in list(self._waits):
             wait.reschedule(now)
 
-    async def close(self) -> None:
-        """Leave."""
+    async def leave(self) -> None:
+        """Close all connections."""
         await self._http.aclose()
 
     @asynccontextmanager

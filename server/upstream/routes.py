@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.disconnect import unless_gone
-from server.errors import ApiError, invalid, unknown_model
+from server.errors import ApiError, draining, invalid, unknown_model
 from server.json_body import read_object
 from server.metrics import CONTENT_TYPE
 from server.responses import EventStream, JsonResponse
@@ -61,6 +61,8 @@ async def _answer(request: Request, endpoint: Endpoint) -> Response:
 
 def _check(services: Services, raw: dict[str, object]) -> None:
     """What has to be right before the body can go on to the upstream, which checks the rest."""
+    if services.upstream.is_draining:
+        raise draining()
     model, stream = raw.get("model"), raw.get("stream")
     if not isinstance(model, str):
         raise invalid("'model' is required", "model")
@@ -120,7 +122,8 @@ async def health() -> Response:
 @router.api_route("/ready", methods=["GET", "HEAD"])
 async def ready(request: Request) -> Response:
     """Say whether the upstream can be reached, and if not, why."""
-    reason = (await _services(request).upstream.look()).reason_not_ready
+    upstream = _services(request).upstream
+    reason = "draining" if upstream.is_draining else (await upstream.look()).reason_not_ready
     if reason is None:
         return JsonResponse({"status": "ready"})
     return JsonResponse({"status": "not ready", "reason": reason}, status_code=503)

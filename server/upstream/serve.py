@@ -40,7 +40,8 @@ def serve(settings: Settings) -> int:
         return fail(str(error.strerror))
     with listener:
         app = _app(settings, target, started)
-        Server(app, app.state.services.upstream.end_calls).run(sockets=[listener])
+        upstream = app.state.services.upstream
+        Server(app, upstream, settings.drain_seconds).run(sockets=[listener])
     return 0
 
 
@@ -92,7 +93,7 @@ async def _look(target: Target) -> Look:
     try:
         return await upstream.look()
     finally:
-        await upstream.close()
+        await upstream.leave()
 
 
 def _app(settings: Settings, target: Target, started: float) -> FastAPI:
@@ -107,7 +108,7 @@ def _app(settings: Settings, target: Target, started: float) -> FastAPI:
                 yield
         finally:
             looking.cancel()
-            await upstream.close()
+            await upstream.leave()
 
     async def announce() -> None:
         lines = facts(target, await upstream.look())

@@ -99,6 +99,7 @@ class FakeEngine:
     script: Script = field(default_factory=lambda: said("Hello", " there"))
     info: EngineInfo | None = field(default_factory=engine_info)
     ready: bool = True
+    is_draining: bool = False
     load: Load = field(default_factory=Load)
     drafting: Drafting | None = None
     requests: list[Request] = field(default_factory=list)

@@ -57,6 +57,18 @@ async def test_ready_is_about_the_engine(
     assert response.json().get("reason") == reason
 
 
+async def test_a_draining_server_is_not_ready_and_ends_connections(
+    http: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.is_draining, engine.ready = True, False
+    assert (await http.get("/ready")).json() == {"status": "not ready", "reason": "draining"}
+    refused = await ask(http)
+    assert refused.status_code == 503
+    assert error_of(refused)["code"] == "draining"
+    assert refused.headers["connection"] == "close"
+    assert int(refused.headers["retry-after"]) > 0
+
+
 async def test_version_is_a_string(http: httpx.AsyncClient) -> None:
     assert isinstance((await http.get("/version")).json()["version"], str)
 

@@ -109,12 +109,37 @@ def test_an_answer_in_progress_is_finished_first(ready_server: ServerProcess) ->
     assert_ended_cleanly(ready_server, children)
 
 
-def test_an_answer_that_takes_too_long_ends_with_an_error(ready_server: ServerProcess) -> None:
+def test_an_answer_that_takes_too_long_ends_with_an_error(model: Path, tmp_path: Path) -> None:
+    options = ("--model", str(model), *MODEL_OPTIONS, *CACHE, "--drain-seconds", "2")
+    with running_server(tmp_path / "log", *options) as server:
+        server.wait_until_ready()
+        children = server.children
+        with stream(server) as events:
+            next(events)
+            server.signal(signal.SIGTERM)
+            assert last_error(events)["code"] == "aborted"
+        assert_ended_cleanly(server, children)
+
+
+def test_a_draining_server_says_so_and_takes_nothing_new(ready_server: ServerProcess) -> None:
     children = ready_server.children
-    with stream(ready_server) as events:
+    with stream(ready_server, max_tokens=800) as events:
         next(events)
-        ready_server.signal(signal.SIGTERM)
-        assert last_error(events)["code"] == "aborted"
+        ready_server.signal(signal.SIGHUP)
+        wait_for(lambda: ready_server.status("/ready") == 503, ENDS_IN)
+        ready = httpx.get(f"{ready_server.url}/ready")
+        assert ready.json() == {"status": "not ready", "reason": "draining"}
+        assert ready_server.status("/health") == 200
+        body = {"model": "tiny", "prompt": "x"}
+        refused = httpx.post(f"{ready_server.url}/v1/completions", json=body)
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "draining"
+        assert refused.headers["retry-after"]
+        assert refused.headers["connection"] == "close"
+        metrics = httpx.get(f"{ready_server.url}/metrics").text.splitlines()
+        assert "stride_ready 0.0" in metrics
+        *_, end = events
+    assert end == "[DONE]"
     assert_ended_cleanly(ready_server, children)
 
 
@@ -123,7 +148,7 @@ def test_a_second_signal_does_not_wait(ready_server: ServerProcess) -> None:
     with stream(ready_server) as events:
         next(events)
         ready_server.signal(signal.SIGTERM)
-        wait_for(lambda: ready_server.status("/health") is None, ENDS_IN)
+        wait_for(lambda: ready_server.status("/ready") == 503, ENDS_IN)
         ready_server.signal(signal.SIGTERM)
         assert last_error(events)["code"] == "aborted"
     assert_ended_cleanly(ready_server, children)

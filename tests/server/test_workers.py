@@ -322,6 +322,16 @@ async def test_workers_tell_of_themselves_as_one_engine() -> None:
 # --- the end ---
 
 
+async def test_a_draining_pool_finishes_what_it_has() -> None:
+    async with running(1) as pool:
+        asked = asyncio.create_task(answer(pool, request("first", 100)))
+        await until(lambda: pool.workers.load.running)
+        pool.workers.drain()
+        assert not pool.workers.ready
+        assert pool.workers.is_draining
+        assert len(tokens(await asked)) == 100
+
+
 async def test_what_is_in_progress_when_all_is_let_go_is_aborted() -> None:
     async with running(1) as pool:
         stream = await running_request(pool, "first")
