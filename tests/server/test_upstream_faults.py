@@ -339,7 +339,7 @@ async def test_a_server_that_ends_ends_its_answers(
     asking = asyncio.create_task(front.ask())
     while not upstream.calls:
         await asyncio.sleep(0.005)
-    front.upstream.end_calls()
+    front.upstream.close()
     response = await asyncio.wait_for(asking, 1)
     assert response.status_code == 503
     await until_left(upstream)
