@@ -45,7 +45,7 @@ class Engine:
 
     ``tokenizer`` turns answers into text and finds stop strings; without one, outputs carry tokens
     only. ``eos`` are the model's end-of-sequence ids. ``cost`` predicts forwards and learns from
-    them; ``before_forward`` is called with the seconds it predicts. ``successors`` are the likeliest
+    them; ``before_forward`` is called with what it predicts. ``successors`` are the likeliest
     tokens behind each, as far as they are known.
     """
 

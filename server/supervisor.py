@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from decoding.report import EngineInfo
 from server.backoff import Backoff
-from server.endings import Ending, EndReason
 from server.worker import EngineFailed, Worker
+from server.worker_endings import Ending, EndReason
 from server.worker_metrics import WorkerState
 
 logger = logging.getLogger(__name__)

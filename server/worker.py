@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from decoding.report import Drafting, EngineInfo, StepReport
 from decoding.request import Output, Request
-from server.endings import Ending
 from server.engine_client import EngineDied, Load
 from server.frames import (
     Abort,
@@ -32,6 +31,7 @@ from server.frames import (
     encode,
 )
 from server.heartbeat import LOOK_SECONDS, Pulse
+from server.worker_endings import Ending
 from server.worker_process import WorkerProcess
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from server.endings import EndReason
+from server.worker_endings import EndReason
 
 
 class WorkerState(NamedTuple):

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import psutil
 
-from server.endings import Ending, ending, kills_for_memory
+from server.worker_endings import Ending, ending, kills_for_memory
 
 _SECONDS_TO_END = 1.0  # once it has hung up
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from not_yet_exported import NOT_YET_EXPORTED
 
 from benchmarks.panels import DASHBOARD, Panel, panels
 from server.metrics import FIRST_TOKEN_BUCKETS, TOKEN_GAP_BUCKETS, Metrics
@@ -54,12 +53,7 @@ def test_the_dashboard_is_what_its_source_gives() -> None:
 
 
 def test_the_dashboard_asks_for_metrics_that_exist(exported: set[str]) -> None:
-    assert asked_for() - exported - NOT_YET_EXPORTED == set()
-
-
-def test_what_is_exported_by_now_is_no_exception_any_more(exported: set[str]) -> None:
-    assert exported & NOT_YET_EXPORTED == set()
-    assert asked_for() >= NOT_YET_EXPORTED
+    assert asked_for() - exported == set()
 
 
 def test_the_dashboard_has_its_rows() -> None:

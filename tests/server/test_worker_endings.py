@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.endings import Ending, ending, kills_for_memory
+from server.worker_endings import Ending, ending, kills_for_memory
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_the_kernels_kills_are_read_where_there_are_any(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counters = tmp_path / "vmstat"
-    monkeypatch.setattr("server.endings._KERNEL_COUNTERS", counters)
+    monkeypatch.setattr("server.worker_endings._KERNEL_COUNTERS", counters)
     assert kills_for_memory() == 0
     counters.write_text("pgfault 7\noom_kill 3\noom_kill_other 9\n")
     assert kills_for_memory() == 3
