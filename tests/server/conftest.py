@@ -124,4 +124,4 @@ async def front(upstream: ScriptedUpstream) -> AsyncIterator[Front]:
     """A server over it."""
     front = Front(upstream)
     yield front
-    await front.upstream.close()
+    await front.upstream.leave()

@@ -18,6 +18,7 @@ from decoding.request import Decision, SourceCounts
 from server.engine_client import Load
 from server.loop_lag import SECONDS_BETWEEN_LOOKS, watching
 from server.metrics import Metrics
+from server.worker_metrics import WorkerState
 
 Metric = Callable[..., float]
 MINE = {"model": MODEL, "strategy": "lookahead"}
@@ -61,8 +62,14 @@ def test_every_metric_is_there_at_a_cold_start(
     assert re.search(rf"^stride_{name}({{.*}})? {re.escape(value)}$", text, re.MULTILINE)
 
 
+class OneWorker:
+    def states(self) -> list[WorkerState]:
+        return [WorkerState(0, True, 0.1, 2.0, 1 << 20)]
+
+
 def test_every_metric_is_documented(app: FastAPI, engine: FakeEngine, metrics: Metrics) -> None:
     engine.drafting = Drafting(corrections={}, paces=[])
+    metrics.workers.watch(OneWorker())
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
     shown = re.findall(r"^# TYPE (stride_\w+) \w+$", metrics.render().decode(), re.MULTILINE)
     of_an_upstream = r"`(stride_upstream_\w+)`"  # only there where another server answers
