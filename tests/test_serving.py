@@ -375,7 +375,8 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 async def test_a_client_that_leaves_ends_its_work_and_nobody_elses(
     many: AsyncOpenAI, http_async: httpx.AsyncClient, streamed: bool
 ) -> None:
-    bystander = chat(STORY, max_tokens=64)
+    # Plainly: a past answer would be copied, and over before anybody leaves.
+    bystander = chat(STORY, max_tokens=256, **PLAINLY)
     alone = texts(await create(many, bystander))
     cancelled = await metric(http_async, "stride_requests_cancelled_total")
 
