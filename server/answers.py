@@ -6,7 +6,7 @@ from functools import partial
 
 from msgspec import UNSET
 
-from decoding.request import BranchCounts, Decision, Explanation, Output, SourceCounts, TokenLogprob
+from decoding.request import Decision, Explanation, Output, SourceCounts, TokenLogprob
 from server.bodies import (
     Answer,
     Batch,
@@ -175,18 +175,9 @@ def decoding(job: Job) -> Decoding:
         time_to_first_token_ms=None if seconds is None else round(seconds * 1000, 3),
         tokens_per_second=None if speed is None else round(speed, 2),
         figures=choice.figures(tally.sources) or UNSET,
-        branches=_branches(tally.branches) if tally.branches.branches else UNSET,
+        branches=Branches.of(tally.branches) if tally.branches.branches else UNSET,
         fallback=_fallback(job) if tally.fallbacks else UNSET,
         budget=list(map(_budget_step, tally.explanations)) if job.explains_drafts else UNSET,
-    )
-
-
-def _branches(counts: BranchCounts) -> Branches:
-    return Branches(
-        count=counts.branches,
-        prompt_tokens=counts.prompt_tokens,
-        shared_prompt_tokens=counts.cached_tokens,
-        hidden_tokens=counts.hidden_tokens,
     )
 
 

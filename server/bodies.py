@@ -4,6 +4,7 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from decoding.request import BranchCounts
 from server.history import Outcome
 
 FinishReason = Literal["stop", "length"]
@@ -76,6 +77,16 @@ class Branches(Struct):
     prompt_tokens: int
     shared_prompt_tokens: int
     hidden_tokens: int
+
+    @classmethod
+    def of(cls, counts: BranchCounts) -> "Branches":
+        """The same in the words of an answer."""
+        return cls(
+            count=counts.branches,
+            prompt_tokens=counts.prompt_tokens,
+            shared_prompt_tokens=counts.cached_tokens,
+            hidden_tokens=counts.hidden_tokens,
+        )
 
 
 class Fallback(Struct):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from typing import TypeVar
 
 from starlette.datastructures import Headers
@@ -22,6 +22,22 @@ def deadline_of(headers: Headers, field: float | None) -> float | None:
     """
     given = [each for each in (_in_header(headers.get(HEADER)), field) if each is not None]
     return min(given, default=None)
+
+
+def deadline_in(raw: Mapping[str, object]) -> float | None:
+    """What a body says whose other fields are not ours to check.
+
+    Raises:
+        ApiError: it is no number of seconds.
+    """
+    given = raw.get("deadline")
+    if given is None:
+        return None
+    # True is a number to Python, and none to anybody else.
+    seconds = given if isinstance(given, int | float) and not isinstance(given, bool) else 0
+    if not 0 < seconds <= MAX_DEADLINE:
+        raise invalid(f"'deadline' is a number of seconds up to {MAX_DEADLINE:g}", "deadline")
+    return float(seconds)
 
 
 def _in_header(written: str | None) -> float | None:

@@ -1,12 +1,13 @@
 """Stop working when the client has left: waits for the server's word, never polls."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import TypeVar
 
 from starlette.types import Receive
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 class ClientGone(Exception):
@@ -38,3 +39,20 @@ async def unless_gone(receive: Receive, work: Coroutine[object, object, Result])
         task.cancel()
         watcher.cancel()
         await asyncio.gather(task, watcher, return_exceptions=True)
+
+
+async def first_unless_gone(receive: Receive, items: AsyncGenerator[Item]) -> Item:
+    """The first of some items, which are closed if it does not come.
+
+    Raises:
+        ClientGone: the client left first.
+    """
+
+    async def advance() -> Item:
+        return await anext(items)
+
+    try:
+        return await unless_gone(receive, advance())
+    except BaseException:
+        await items.aclose()
+        raise

@@ -31,52 +31,62 @@ async def run(services: Services, job: Job) -> AsyncGenerator[Part]:
     Raises (while iterating):
         ApiError: the engine failed.
     """
-    metrics, strategy = services.metrics, job.choice.strategy
-    job.tally.handed_on = time.monotonic()
-    metrics.observe_admission(strategy, job.tally)
-    metrics.observe_history(job.history)
-    metrics.observe_choice(job.choice)
-
-    def finish(status: int) -> None:
-        seconds = time.monotonic() - job.tally.arrived
-        metrics.observe_finished(job.endpoint, strategy, status, job.tally, seconds)
-
+    _begin(services, job)
     try:
         async with (
             aclosing(_outputs(services, job)) as untimed,
             aclosing(in_time(untimed, job.tally.arrived, job.deadline)) as outputs,
         ):
             async for number, output in outputs:
-                part = Part(number * job.n + output.index, output)
-                is_first = job.tally.first_token_seconds is None
-                gap = job.tally.add(part.choice, output)
-                metrics.observe_output(strategy, output, gap)
-                if output.fallback is not None:
-                    metrics.fell_back(strategy, job.requests[number].fallback.strategy)
-                if is_first and (seconds := job.tally.first_token_seconds) is not None:
-                    metrics.observe_first_token(strategy, seconds, job.tally.prefill_seconds)
-                    services.admission.weigh(job.permit, 0)
+                part = _counted(services, job, number, output)
                 _raise_if_failed(output)
                 yield part
     except (GeneratorExit, asyncio.CancelledError):
-        metrics.cancelled(job.tally)
-        finish(499)
+        services.metrics.cancelled(job.tally)
+        _finish(services, job, 499)
         raise
     except EngineDied as error:
-        finish(503)
+        _finish(services, job, 503)
         raise engine_died() from error
     except ApiError as error:
         if error.status == 408 and not job.tally.completion_tokens:
-            metrics.rejected("deadline")
-        finish(error.status)
+            services.metrics.rejected("deadline")
+        _finish(services, job, error.status)
         raise
     except Exception as error:
         _log.exception("request %s failed", job.id)
-        finish(500)
+        _finish(services, job, 500)
         raise internal_error(job.id) from error
     else:
-        finish(200)
+        _finish(services, job, 200)
         _remember(services, job)
+
+
+def _begin(services: Services, job: Job) -> None:
+    job.tally.handed_on = time.monotonic()
+    services.metrics.observe_admission(job.choice.strategy, job.tally)
+    services.metrics.observe_history(job.history)
+    services.metrics.observe_choice(job.choice)
+
+
+def _counted(services: Services, job: Job, number: int, output: Output) -> Part:
+    """The part that an output of a prompt is, once it is counted."""
+    metrics, strategy, tally = services.metrics, job.choice.strategy, job.tally
+    part = Part(number * job.n + output.index, output)
+    is_first = tally.first_token_seconds is None
+    gap = tally.add(part.choice, output)
+    metrics.observe_output(strategy, output, gap)
+    if output.fallback is not None:
+        metrics.fell_back(strategy, job.requests[number].fallback.strategy)
+    if is_first and (seconds := tally.first_token_seconds) is not None:
+        metrics.observe_first_token(strategy, seconds, tally.prefill_seconds)
+        services.admission.weigh(job.permit, 0)
+    return part
+
+
+def _finish(services: Services, job: Job, status: int) -> None:
+    seconds = time.monotonic() - job.tally.arrived
+    services.metrics.observe_finished(job.endpoint, job.choice.strategy, status, job.tally, seconds)
 
 
 def _remember(services: Services, job: Job) -> None:

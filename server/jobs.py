@@ -84,21 +84,17 @@ class Job:
     @property
     def answered_by(self) -> Choice:
         """The choice as it came out: where all answers fell back, what they fell back to."""
-        fallback, reason = self.choice.fallback, self.tally.fallback_reason
-        if fallback is None or self.tally.fallbacks < self.num_choices:
+        if self.tally.fallbacks < self.num_choices:
             return self.choice
-        return fallback._replace(reason=f"{reason}, and {fallback.reason}")
+        return self.choice.fallen_back(self.tally.fallback_reason)
 
     def facts(self) -> dict[str, str | int | float | None]:
         """What the log says of it: nothing of what was said."""
-        tally, choice = self.tally, self.answered_by
-        first = tally.first_token_seconds
+        tally, first = self.tally, self.tally.first_token_seconds
         return {
             "id": self.id,
             "model": self.model,
-            "strategy": choice.strategy,
-            "cause": choice.cause,
-            "reason": choice.reason,
+            **self.answered_by.facts(),
             "fallback": tally.fallback_reason or None,
             "finish_reason": tally.finish_reason,
             "prompt_tokens": tally.prompt_tokens,

@@ -261,6 +261,10 @@ class Metrics:
         self._history = self._counter(
             "history_lookups_total", "Requests by what was found of past answers", ("outcome",)
         )
+        self._define_choices()
+        self._define_times()
+
+    def _define_choices(self) -> None:
         self._choices = self._counter(
             "strategy_choices_total",
             "Requests by strategy and by why it was chosen",
@@ -279,6 +283,8 @@ class Metrics:
             "Prompt tokens of branches found in the prefix cache",
             _BY_STRATEGY,
         )
+
+    def _define_times(self) -> None:
         self._first_token = self._histogram(
             "time_to_first_token_seconds", "From arrival to the first token", FIRST_TOKEN_BUCKETS
         )
@@ -291,9 +297,6 @@ class Metrics:
         self._duration = self._histogram(
             "request_duration_seconds", "From arrival to the end", REQUEST_BUCKETS
         )
-        self._define_phases()
-
-    def _define_phases(self) -> None:
         self._admission_time = self._histogram(
             "admission_time_seconds", "From arrival to the engine", FIRST_TOKEN_BUCKETS
         )

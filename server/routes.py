@@ -1,7 +1,6 @@
 """The endpoints: each parses, calls and shapes; what it works with is on the app's state."""
 
 import time
-from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from typing import cast
 
@@ -13,10 +12,10 @@ from server.answers import NewWriter, chat_writers, completion_writers, events, 
 from server.chat import chat_tokens, prompt_tokens
 from server.checks import check_model
 from server.deadline import deadline_of
-from server.disconnect import unless_gone
+from server.disconnect import first_unless_gone, unless_gone
 from server.documents import check_documents
 from server.errors import invalid
-from server.generation import Part, run
+from server.generation import run
 from server.jobs import Caller, Job, chat_job, completion_job
 from server.json_body import read_object
 from server.metrics import CONTENT_TYPE
@@ -89,21 +88,10 @@ async def _answer(
         request.state.choice = job.answered_by
         return JsonResponse(answer)
     # Awaited before the headers leave, so that an early failure still has its status.
-    first = await _first(request, parts)
+    first = await first_unless_gone(request.receive, parts)
     request.state.choice = job.answered_by
     frames = events(job, first, parts, new_writer, include_usage=body.include_usage)
     return EventStream(frames, source=parts, held=held.pop_all())
-
-
-async def _first(request: Request, parts: AsyncGenerator[Part]) -> Part:
-    async def advance() -> Part:
-        return await anext(parts)
-
-    try:
-        return await unless_gone(request.receive, advance())
-    except BaseException:
-        await parts.aclose()
-        raise
 
 
 @router.get("/v1/models")

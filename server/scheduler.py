@@ -54,6 +54,16 @@ class Choice(NamedTuple):
         """Whether the answer is the one plain decoding gives."""
         return strategies.is_lossless(self.strategy)
 
+    def fallen_back(self, reason: str) -> "Choice":
+        """What answers where this strategy could not, for this reason."""
+        if self.fallback is None:
+            return self
+        return self.fallback._replace(reason=f"{reason}, and {self.fallback.reason}")
+
+    def facts(self) -> dict[str, str]:
+        """What the log says of it."""
+        return {"strategy": self.strategy, "cause": self.cause, "reason": self.reason}
+
     def figures(self, sources: Mapping[str, SourceCounts]) -> dict[str, float]:
         """What the strategy reports of itself, from what became of its drafts."""
         return strategies.figures(self.strategy, self.options, sources)

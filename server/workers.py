@@ -8,7 +8,7 @@ from functools import partial
 from decoding.report import Drafting, EngineInfo
 from decoding.request import Output, Request
 from server.engine_client import EngineDied, Load
-from server.replay import Replay
+from server.lost_answers import LostAnswer
 from server.routing import route
 from server.supervisor import Supervisor
 from server.worker import Worker
@@ -126,7 +126,7 @@ class Workers:
         Raises (while iterating):
             EngineDied: the answer is lost.
         """
-        said, has_begun = Replay(), False
+        said, has_begun = LostAnswer(), False
         # Branches come out in one order, but not in the same pieces.
         can_repeat = is_whole and not request.stages
         try:
@@ -147,7 +147,7 @@ class Workers:
             async for output in outputs:
                 yield output
 
-    async def _repeated(self, request: Request, said: Replay) -> AsyncGenerator[Output]:
+    async def _repeated(self, request: Request, said: LostAnswer) -> AsyncGenerator[Output]:
         """What a second attempt adds to what the first one had said."""
         try:
             async with aclosing(self._asked(request)) as outputs:

@@ -39,13 +39,13 @@ _HARMLESS_TO_PARTS = frozenset(
 # With these a client expects the answer that it would get anywhere else.
 _EXACT = frozenset({"seed", "logit_bias"})
 CARRIED = _HARMLESS_TO_PARTS | _EXACT
+# What is said to us, and goes no further.
+KEPT = frozenset({"decoding", "deadline"})
 # What is said of the whole answer, and kept for it here.
-_OF_THE_WHOLE = frozenset(
-    {
-        *("model", "messages", "stream", "stream_options", "decoding"),
-        *("max_tokens", "max_completion_tokens", "stop"),
-    }
-)
+_OF_THE_WHOLE = KEPT | {
+    *("model", "messages", "stream", "stream_options"),
+    *("max_tokens", "max_completion_tokens", "stop"),
+}
 _HARMLESS: Mapping[str, tuple[object, ...]] = {
     "n": (1,),
     "best_of": (1,),

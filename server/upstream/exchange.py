@@ -10,9 +10,11 @@ from msgspec import UNSET, Struct, UnsetType
 
 from decoding.request import BranchCounts
 from server.bodies import Branches, Fallback
+from server.errors import ApiError, deadline_exceeded
 from server.metrics import NONE
 from server.scheduler import Choice
 from server.upstream.choice import PASSTHROUGH, Endpoint
+from server.upstream.faults import TIMEOUT
 from server.upstream.services import Services
 
 _FINISH_REASONS = ("stop", "length", "tool_calls", "function_call", "content_filter")
@@ -42,6 +44,7 @@ class Exchange:
     raw: dict[str, Any]
     choice: Choice
     arrived: float
+    allowed: float | None = None  # seconds that the client gives it
     id: str = field(default_factory=lambda: "chatcmpl-" + secrets.token_hex(16))
     created: int = field(default_factory=lambda: int(time.time()))
     has_begun: bool = False  # whether the upstream has said anything
@@ -75,15 +78,21 @@ class Exchange:
     @property
     def deadline(self) -> float:
         """When it is given up."""
-        return self.arrived + self.services.upstream.target.timeout
+        timeout = self.services.upstream.target.timeout
+        return self.arrived + min(timeout, self.allowed or timeout)
+
+    def told(self, error: ApiError) -> ApiError:
+        """The error as the client is told it: a time-out of its own making is its deadline."""
+        timeout = self.services.upstream.target.timeout
+        if error.code != TIMEOUT or self.allowed is None or self.allowed >= timeout:
+            return error
+        return deadline_exceeded(self.allowed)
 
     @property
     def answered_by(self) -> Choice:
         """The choice as it came out."""
-        fallback = self.choice.fallback
-        if fallback is None or self.fallback_reason is None:
-            return self.choice
-        return fallback._replace(reason=f"{self.fallback_reason}, and {fallback.reason}")
+        reason = self.fallback_reason
+        return self.choice if reason is None else self.choice.fallen_back(reason)
 
     def decoding(self, upstream: msgspec.Raw | UnsetType = UNSET) -> Decoding:
         """How it was answered so far."""
@@ -93,7 +102,7 @@ class Exchange:
             reason=choice.reason,
             lossless=choice.strategy == PASSTHROUGH,
             time_to_first_token_ms=None if seconds is None else round(seconds * 1000, 3),
-            branches=UNSET if self.branches is None else _branches(self.branches),
+            branches=UNSET if self.branches is None else Branches.of(self.branches),
             fallback=self._fallback,
             upstream=upstream,
         )
@@ -144,24 +153,12 @@ class Exchange:
 
     def facts(self) -> dict[str, str | int | None]:
         """What the log says of it: nothing of what was said."""
-        choice = self.answered_by
         return {
             "id": self.id,
             "model": self.model,
-            "strategy": choice.strategy,
-            "cause": choice.cause,
-            "reason": choice.reason,
+            **self.answered_by.facts(),
             "fallback": self.fallback_reason,
             "finish_reason": self.finish_reason,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.answer_tokens,
         }
-
-
-def _branches(counts: BranchCounts) -> Branches:
-    return Branches(
-        count=counts.branches,
-        prompt_tokens=counts.prompt_tokens,
-        shared_prompt_tokens=counts.cached_tokens,
-        hidden_tokens=counts.hidden_tokens,
-    )

@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw, Struct
 
 from server.responses import DONE, event
 from server.shell import CHAT_PATH, COMPLETIONS_PATH
+from server.upstream.choice import KEPT
 from server.upstream.client import Call
 from server.upstream.exchange import Exchange
 from server.upstream.faults import broken_off, reported, unreadable
@@ -66,7 +67,8 @@ async def passed_through(exchange: Exchange) -> AsyncGenerator[bytes]:
 
 def _forwarded(raw: Mapping[str, Any], model: str) -> dict[str, Any]:
     """The body with the upstream's name for the model, and without what is said to us."""
-    return {name: value for name, value in raw.items() if name != "decoding"} | {"model": model}
+    forwarded = {name: value for name, value in raw.items() if name not in KEPT}
+    return forwarded | {"model": model}
 
 
 async def _whole(exchange: Exchange, call: Call) -> bytes:

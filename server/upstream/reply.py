@@ -31,8 +31,9 @@ async def reply(exchange: Exchange) -> AsyncGenerator[bytes]:
         exchange.leaves()
         raise
     except ApiError as error:
-        exchange.ends(error.status)
-        raise
+        told = exchange.told(error)
+        exchange.ends(told.status)
+        raise told from error
     except Exception as error:
         _log.exception("request %s failed", exchange.id)
         exchange.ends(500)

@@ -1,14 +1,14 @@
 """The endpoints of this mode: the same as with an engine, without what needs its tokenizer."""
 
 import time
-from collections.abc import AsyncGenerator
 from typing import cast
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.disconnect import unless_gone
+from server.deadline import deadline_in, deadline_of
+from server.disconnect import first_unless_gone, unless_gone
 from server.errors import ApiError, draining, invalid, unknown_model
 from server.json_body import read_object
 from server.metrics import CONTENT_TYPE
@@ -45,7 +45,12 @@ async def _answer(request: Request, endpoint: Endpoint) -> Response:
     choice = chosen(raw, endpoint, services.load, services.policy)
     request.state.choice = choice
     exchange = Exchange(
-        services=services, endpoint=endpoint, raw=raw, choice=choice, arrived=arrived
+        services=services,
+        endpoint=endpoint,
+        raw=raw,
+        choice=choice,
+        arrived=arrived,
+        allowed=deadline_of(request.headers, deadline_in(raw)),
     )
     request.state.facts = exchange.facts
     frames = reply(exchange)
@@ -54,7 +59,7 @@ async def _answer(request: Request, endpoint: Endpoint) -> Response:
         request.state.choice = exchange.answered_by
         return Response(content, media_type="application/json")
     # Awaited before the headers leave, so that an early failure still has its status.
-    first = await _first(request, frames)
+    first = await first_unless_gone(request.receive, frames)
     request.state.choice = exchange.answered_by
     return EventStream(events(first, frames), source=frames)
 
@@ -74,17 +79,6 @@ def _check(services: Services, raw: dict[str, object]) -> None:
 def _check_model(services: Services, model: str) -> None:
     if model not in services.model_names:
         raise unknown_model(model, services.model_names)
-
-
-async def _first(request: Request, frames: AsyncGenerator[bytes]) -> bytes:
-    async def advance() -> bytes:
-        return await anext(frames)
-
-    try:
-        return await unless_gone(request.receive, advance())
-    except BaseException:
-        await frames.aclose()
-        raise
 
 
 @router.get("/v1/models")

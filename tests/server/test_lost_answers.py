@@ -4,15 +4,15 @@ import pytest
 
 from decoding.request import Output, TokenLogprob
 from server.engine_client import EngineDied
-from server.replay import Replay
+from server.lost_answers import LostAnswer
 
 
 def output(*tokens: int, text: str = "", index: int = 0, **fields: object) -> Output:
     return Output(request_id="x", index=index, tokens=tokens, text=text, steps=1, **fields)  # type: ignore[arg-type]
 
 
-def noted(*outputs: Output) -> Replay:
-    replay = Replay()
+def noted(*outputs: Output) -> LostAnswer:
+    replay = LostAnswer()
     for each in outputs:
         replay.note(each)
     return replay

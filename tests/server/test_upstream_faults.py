@@ -247,6 +247,33 @@ async def test_an_upstream_that_never_answers_is_given_up(
     await until_left(upstream)
 
 
+@pytest.mark.parametrize("given", ["field", "header"])
+async def test_a_client_s_own_deadline_is_kept_here(upstream: ScriptedUpstream, given: str) -> None:
+    upstream.script = hang
+    front = Front(upstream, timeout=60)
+    in_body: dict[str, float] = {"deadline": 0.3} if given == "field" else {}
+    headers = {"x-stride-deadline": "0.3"} if given == "header" else {}
+    started = time.monotonic()
+    front.http.headers.update(headers)
+    response = await front.ask(**in_body)
+    assert time.monotonic() - started < 3
+    assert response.status_code == 408
+    assert error_of(response)["code"] == "deadline_exceeded"
+    (call,) = upstream.calls
+    assert "deadline" not in call.body
+    await until_left(upstream)
+
+
+@pytest.mark.parametrize("deadline", [0, -1, "1", True, 1e9])
+async def test_a_deadline_that_is_no_number_of_seconds_is_refused(
+    upstream: ScriptedUpstream, deadline: object
+) -> None:
+    response = await Front(upstream).ask(deadline=deadline)
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "deadline"
+    assert upstream.calls == []
+
+
 async def test_a_stream_that_stops_is_given_up(upstream: ScriptedUpstream) -> None:
     async def script(call: Call) -> None:
         await call.begin_events()

@@ -52,7 +52,7 @@ class _Said:
         return again[repeated:]
 
 
-class Replay:
+class LostAnswer:
     """The answers of all choices of one request, so far."""
 
     def __init__(self) -> None:
