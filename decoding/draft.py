@@ -121,8 +121,10 @@ class Fork:
 
     Branch ``i`` reads the request's prompt for ``stage`` with ``fields[i]`` filled in. What it
     writes ends in front of one of the strings ``stop``, behind so many ``sentences`` (0: however
-    many), after ``max_tokens``, or where the model ends it. Its frequency penalty is the request's,
-    but at least ``frequency_penalty``.
+    many), after ``max_tokens``, or where the model ends it, but not before ``min_tokens``. Its
+    frequency penalty is the request's, but at least ``frequency_penalty``, and none of its tokens
+    holds a character of ``without``; over an upstream, which cannot be told of it, ``min_tokens``
+    and ``without`` do not hold.
 
     With ``leads`` the branches are the answer: ``leads[i]`` and then what branch ``i`` writes, in
     this order, the first unfinished one as it is written. Without leads nothing of them is shown.
@@ -131,9 +133,11 @@ class Fork:
     stage: str
     fields: tuple[Mapping[str, str], ...]
     max_tokens: int
+    min_tokens: int = 0
     stop: tuple[str, ...] = ()
     sentences: int = 0
     frequency_penalty: float = 0.0
+    without: str = ""
     leads: tuple[str, ...] = ()
 
 

@@ -4,6 +4,7 @@ The request itself holds no place in a step and no block of the cache. Its branc
 like all others; those that begin alike share the blocks of what they have in common.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ class Words:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.encode_special_tokens = True
+        self._holding: dict[str, frozenset[int]] = {}
 
     def filled(self, pieces: Iterable[Piece], fields: Mapping[str, str]) -> tuple[int, ...]:
         """A prompt with the texts put in that it names."""
@@ -43,6 +45,15 @@ class Words:
     def encode(self, text: str) -> list[int]:
         """The ids of a text, none added."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def holding(self, characters: str) -> frozenset[int]:
+        """The ids of all tokens whose text holds one of these characters."""
+        if characters not in self._holding:
+            ids = list(self._tokenizer.get_vocab(with_added_tokens=True).values())
+            texts = self._tokenizer.decode_batch([[each] for each in ids])
+            found = (each for each, text in zip(ids, texts, strict=True) if {*characters} & {*text})
+            self._holding[characters] = frozenset(found)
+        return self._holding[characters]
 
     def beginning(self, tokens: list[int], text: str, length: int) -> tuple[list[int], str]:
         """The first ``length`` tokens and their text."""
@@ -186,6 +197,8 @@ class Forking:
             own.sampling,
             seed=choice_seed(choice_seed(own.sampling.seed, self.seq.index), number),
             frequency_penalty=max(own.sampling.frequency_penalty, fork.frequency_penalty),
+            logit_bias=own.sampling.logit_bias
+            | dict.fromkeys(self.words.holding(fork.without), -math.inf),
         )
         return replace(
             own,
@@ -194,6 +207,7 @@ class Forking:
             sampling=sampling,
             stopping=Stopping(
                 max_tokens=min(fork.max_tokens, self.context_length - len(prompt)),
+                min_tokens=fork.min_tokens,
                 stop=fork.stop,
                 sentences=fork.sentences,
             ),

@@ -24,7 +24,7 @@ class ServerProcess:
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
         self._http = httpx.Client(base_url=self.url, timeout=5)
-        with log.open("wb") as file:
+        with log.open("wb") as file, signals_heeded():
             self.process = psutil.Popen(
                 command("--port", str(port), *options),
                 env=environment(),
@@ -90,6 +90,19 @@ def running_server(log: Path, *options: str) -> Iterator[ServerProcess]:
         yield server
     finally:
         server.kill()
+
+
+@contextmanager
+def signals_heeded() -> Iterator[None]:
+    """What is started now heeds signals, though the tests run behind nohup or & and ignore them."""
+    ours = {
+        number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def command(*options: str) -> list[str]:

@@ -6,7 +6,6 @@ a point, and for its ``lead``, with which the model is to go on.
 """
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta
@@ -24,7 +23,8 @@ OUTLINE_START = "1."
 
 _LEAST_POINTS = 3
 _POINT_TOKENS = 20  # of the outline, for each point there may be
-_VARIETY = 0.6  # frequency penalty: an outline says each thing once
+_LEAST_TOKENS = 8  # of a point: a heading alone says nothing
+_VARIETY = 0.6  # frequency penalty: an outline says each thing once, and so does a point
 _LONGEST_HEADING = 80  # characters: what is longer is no heading but an answer
 _TOO_ALIKE = 0.6  # share of the words that two headings have in common
 
@@ -45,8 +45,10 @@ def decode(
 ) -> Strategy:
     """Ask for an outline, then for at most so many ``points`` of it.
 
-    A point ends with its line, behind so many ``sentences`` (0: any number), or after
-    ``point_tokens``. Ends with a reason if there is no outline to go by.
+    A point is one line; it ends behind so many ``sentences`` (0: any number) or after
+    ``point_tokens``. Unlike in the paper it is asked for as if its heading were the whole outline:
+    a small model that sees the other headings writes about those. Ends with a reason if there is
+    no outline to go by.
     """
     verdict = yield Fork(
         stage="outline",
@@ -60,14 +62,18 @@ def decode(
     headings = headings_of(_outline(verdict.written[0]))[:points]
     if len(headings) < _LEAST_POINTS:
         return f"the outline has fewer than {_LEAST_POINTS} points"
-    leads = [lead(number, heading) for number, heading in enumerate(headings, 1)]
+    fields = [_fields(number, heading) for number, heading in enumerate(headings, 1)]
+    first, *others = (each["lead"] for each in fields)
     verdict = yield Fork(
         stage="point",
-        fields=tuple(_fields(headings, leads)),
+        fields=tuple(fields),
         max_tokens=point_tokens,
-        stop=("\n", *(f"{heading}:" for heading in headings)),  # no point begins another one
+        min_tokens=_LEAST_TOKENS,
+        stop=("\n",),
         sentences=sentences,
-        leads=(leads[0], *(f"\n{each}" for each in leads[1:])),
+        frequency_penalty=_VARIETY,
+        without="\n:：",  # no point begins another one
+        leads=(first, *(f"\n{each}" for each in others)),
     )
     return None if verdict.written else "the context has no room for the points"
 
@@ -105,12 +111,10 @@ def _are_alike(heading: str, other: str) -> bool:
     return len(ours & theirs) > _TOO_ALIKE * len(ours | theirs)
 
 
-def _fields(headings: list[str], leads: list[str]) -> Iterator[dict[str, str]]:
-    outline = "\n".join(f"{number}. {heading}" for number, heading in enumerate(headings, 1))
-    for number, heading in enumerate(headings, 1):
-        yield {
-            "outline": outline,
-            "number": str(number),
-            "heading": heading,
-            "lead": leads[number - 1],
-        }
+def _fields(number: int, heading: str) -> dict[str, str]:
+    return {
+        "outline": f"{number}. {heading}",
+        "number": str(number),
+        "heading": heading,
+        "lead": lead(number, heading),
+    }

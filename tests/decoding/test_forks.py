@@ -212,6 +212,37 @@ def test_an_end_of_sequence_ends_a_branch(make_engine: MakeEngine, engine: Engin
     assert answer.text == expected
 
 
+def test_no_branch_ends_before_it_has_so_many_tokens(
+    make_engine: MakeEngine, engine: Engine
+) -> None:
+    first, *_ = points(engine)
+    ending = make_engine(tokenizer=SPELLING, eos=spelled(first[0]))
+    (answer,) = answers(ending, branching(), decode=forking(telling(["cats"], leads=["-"])))
+    assert answer.text == "-"
+    longer = telling(["cats"], leads=["-"], min_tokens=3)
+    (answer,) = answers(ending, branching(), decode=forking(longer))
+    assert len(answer.text) >= 1 + 3
+    assert first[0] not in answer.text[:4]
+
+
+def test_no_branch_writes_characters_it_is_to_be_without(engine: Engine) -> None:
+    written = points(engine)
+    unwanted = written[0][0] + written[1][0]
+    told: list[Verdict] = []
+    (answer,) = answers(
+        engine, branching(), decode=forking(planning(), telling(without=unwanted), told=told)
+    )
+    assert told[0].written[0].text == alone(engine, spelled("What is there?"), LETTERS, 4)
+    bias = NOT_LETTERS | dict.fromkeys(spelled(unwanted), -1e4)
+    without = Sampling(temperature=0, logit_bias=bias)
+    assert answer.text == joined(points(engine, without))
+
+
+def test_a_token_holds_a_character_wherever_it_stands() -> None:
+    assert Words(SPELLING).holding("a:") == {*spelled("a:")}
+    assert Words(SPELLING).holding("") == set()
+
+
 def test_branches_end_behind_so_many_sentences(engine: Engine) -> None:
     """The model is made to write full stops, spaces and capitals, and nothing else."""
     wanted = {*spelled(". AB")}

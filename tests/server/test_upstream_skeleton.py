@@ -106,7 +106,7 @@ async def test_what_calls_ask_for(upstream: ScriptedUpstream, front: Front) -> N
         assert "decoding" not in call.body
         assert "continue_final_message" not in call.body
     assert {call.body["max_tokens"] for call in points} == {96}
-    assert points[0].body["stop"] == ["\n", "Food:", "Water:", "Map:"]
+    assert points[0].body["stop"] == ["\n"]
     assert outline.body["frequency_penalty"] > 0
 
 
