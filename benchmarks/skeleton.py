@@ -41,6 +41,7 @@ from benchmarks.skeleton_findings import (
 from benchmarks.skeleton_page import page
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
 from decoding.options import default_cache_dir
+from decoding.runner import BLOCK_SIZE
 from server.schemas import Message
 from server.stages import chat_stages
 from server.tokenizer import Tokenizer
@@ -103,16 +104,25 @@ def some_of(conversations: Sequence[Conversation], count: int | None) -> list[Co
 async def questions_of(
     directory: Path, conversations: Sequence[Conversation]
 ) -> list[ListQuestion]:
-    """The first turn of each, and the length of the prompt in which its outline is asked for."""
+    """The first turn of each, and what is known of the prompt that asks for its outline."""
     tokenizer = Tokenizer(PreTrainedTokenizerFast.from_pretrained(directory))
-    wordings = Wordings()
+    first = await outline_prompt(tokenizer, _WARMING_UP)
     found = []
     for conversation in conversations:
         text = conversation.turns[0]
-        stages = await chat_stages(tokenizer, wordings, [Message(role="user", content=text)], [])
-        length = sum(map(len, stages["outline"]))
-        found.append(ListQuestion(conversation.category, text, length))
+        prompt = await outline_prompt(tokenizer, text)
+        pairs = enumerate(zip(first, prompt, strict=False))
+        alike = next(number for number, (ours, theirs) in pairs if ours != theirs)
+        shared = alike - alike % BLOCK_SIZE
+        found.append(ListQuestion(conversation.category, text, len(prompt), shared))
     return found
+
+
+async def outline_prompt(tokenizer: Tokenizer, question: str) -> list[int]:
+    """The token ids that skeleton begins with."""
+    messages = [Message(role="user", content=question)]
+    stages = await chat_stages(tokenizer, Wordings(), messages, [])
+    return [token for piece in stages["outline"] for token in piece if isinstance(token, int)]
 
 
 class Measurement:

@@ -31,11 +31,15 @@ Answers = Mapping[str, ChatAnswer]
 
 
 class ListQuestion(NamedTuple):
-    """One question, and how many tokens the prompt has in which skeleton asks for its outline."""
+    """One question, and the prompt in which skeleton asks for its outline.
+
+    Its tokens, and how many of them are in blocks that the prompts of all outlines share.
+    """
 
     category: str
     text: str
     outline_tokens: int
+    shared_outline_tokens: int
 
 
 class ServedBatch(NamedTuple):
@@ -127,17 +131,17 @@ class ListFindings(NamedTuple):
 
     @property
     def shared_by_points(self) -> float:
-        """The share of the prompts of points that was in the cache, at the least.
+        """The share of the prompts of points that was in the cache.
 
-        The server adds up the prompts of an outline and of its points. Here the outline's is taken
-        out as if all of it had been in the cache, although its end, the question, never is.
+        The server adds up the prompts of an outline and of its points; the outline's is taken out.
         """
         shared = read = 0
         for number in self.numbers(fallen=False):
-            outline = self.questions[number].outline_tokens
+            question = self.questions[number]
             for answer in self.answers(SKELETON, [number]):
-                shared += answer.decoding["branches"]["shared_prompt_tokens"] - outline
-                read += answer.decoding["branches"]["prompt_tokens"] - outline
+                shared += answer.decoding["branches"]["shared_prompt_tokens"]
+                shared -= question.shared_outline_tokens
+                read += answer.decoding["branches"]["prompt_tokens"] - question.outline_tokens
         return shared / read if read else 0.0
 
     @property

@@ -193,7 +193,7 @@ class Settings(BaseModel):
         group=ENGINE,
     )
     skeleton_beside: int = setting(
-        4,
+        2,
         "From so many requests in progress on, auto no longer answers list questions by skeleton; "
         "0 means never.",
         group=ENGINE,
