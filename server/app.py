@@ -17,6 +17,7 @@ from server.scheduler import DEFAULT_POLICY, Policy
 from server.services import Services
 from server.shell import new_app
 from server.tokenizer import Tokenizer
+from server.tracing import Traces
 from server.wordings import Wordings
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def create_app(
     api_keys: Sequence[str] = (),
     limits: Limits | None = None,
     caps: Caps | None = None,
+    traces: Traces | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
     """The app that serves one engine under the given names, the model's own name first."""
@@ -53,7 +55,9 @@ def create_app(
     )
     metrics.watch(engine)
     metrics.limit(services.admission.caps.answers)
-    return new_app(router, services, metrics, api_keys=api_keys, lifespan=lifespan)
+    return new_app(
+        router, services, metrics, api_keys=api_keys, traces=traces, lifespan=lifespan
+    )
 
 
 def _prefill_rate(engine: EngineClient) -> float | None:

@@ -5,18 +5,19 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server import request_log
 from server.errors import internal_error, unauthorized
-from server.request_log import log_request
 from server.scheduler import Choice
 
 if TYPE_CHECKING:
     from server.metrics import Metrics
+    from server.tracing import Traces
 
 OPEN_PATHS = frozenset({"/health", "/ready", "/metrics", "/version"})
 _MAX_REQUEST_ID = 128
@@ -26,19 +27,20 @@ _log = logging.getLogger(__name__)
 class RequestContext:
     """Gives a request its id, says it and the chosen strategy in headers, catches what escapes.
 
-    When it is over, a line of the log tells how it went.
+    When it is over, a line of the log tells how it went, and a span if there are traces.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, traces: "Traces | None" = None) -> None:
         self._app = app
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        state = scope.setdefault("state", {})
-        request_id = state["request_id"] = _request_id(Headers(scope=scope))
+        state, headers = scope.setdefault("state", {}), Headers(scope=scope)
+        request_id = state["request_id"] = _request_id(headers)
         status, started = 0, time.monotonic()
 
         async def send_with_headers(message: Message) -> None:
@@ -56,7 +58,15 @@ class RequestContext:
                 raise  # the server cuts the connection: the answer must not look complete
             await internal_error(request_id).response()(scope, receive, send_with_headers)
         finally:
-            log_request(scope, status, time.monotonic() - started)
+            line = request_log.line_of(scope, status, time.monotonic() - started)
+            self._tell(line, headers)
+
+    def _tell(self, line: Mapping[str, Any] | None, headers: Headers) -> None:
+        if line is None:
+            return
+        request_log.write(line)
+        if self._traces is not None:
+            self._traces.record(line, headers, time.time())
 
 
 def _request_id(headers: Headers) -> str:

@@ -15,15 +15,15 @@ QUIET_PATHS = frozenset({"/health", "/ready", "/metrics"})
 _log = logging.getLogger("stride.request")
 
 
-def log_request(scope: Mapping[str, Any], status: int, seconds: float) -> None:
-    """Write the line of a request that is over; ``status`` is that of its headers, 0 without.
+def line_of(scope: Mapping[str, Any], status: int, seconds: float) -> dict[str, Any] | None:
+    """What there is to say of a request that is over; None if nobody wants to know.
 
-    What else is known of it, its state's ``facts`` say.
+    ``status`` is that of its headers, 0 without. What else is known, its state's ``facts`` say.
     """
-    if scope["path"] in QUIET_PATHS or not _log.isEnabledFor(logging.INFO):
-        return
+    if scope["path"] in QUIET_PATHS:
+        return None
     state = scope["state"]
-    line = {
+    return {
         "request_id": state["request_id"],
         "method": scope["method"],
         "path": scope["path"][:200],
@@ -31,4 +31,9 @@ def log_request(scope: Mapping[str, Any], status: int, seconds: float) -> None:
         "seconds": round(seconds, 4),
         **(state["facts"]() if "facts" in state else {}),
     }
-    _log.info("%s", msgspec.json.encode(line).decode())
+
+
+def write(line: Mapping[str, Any]) -> None:
+    """Log the line of a request."""
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("%s", msgspec.json.encode(line).decode())

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from decoding.models import ModelFiles
 from decoding.options import Limits, LoadOptions
-from server import limits
+from server import limits, tracing
 from server.admission import Caps
 from server.app import create_app
 from server.frames import LoadModel
@@ -26,6 +26,7 @@ from server.metrics import Metrics
 from server.scheduler import Policy
 from server.settings import Settings
 from server.summary import summary
+from server.tracing import Traces
 from server.wordings import Wordings
 from server.worker import EngineFailed, Worker
 from server.workers import Workers
@@ -36,7 +37,10 @@ def serve(settings: Settings, model: ModelFiles) -> int:
     started = time.monotonic()
     log_to_the_console(settings.log_level)
     try:
+        traces = tracing.start(settings.traces_endpoint)
         listener = listen(settings)
+    except tracing.TracesUnavailable as error:
+        return fail(str(error))
     except OSError as error:
         return fail(str(error.strerror))
     with listener:
@@ -46,7 +50,7 @@ def serve(settings: Settings, model: ModelFiles) -> int:
             return fail(
                 f"cannot read the tokenizer of {model.name}: {' '.join(str(error).split())}"
             )
-        return _Service(settings, model, tokenizer, started).run(listener)
+        return _Service(settings, model, tokenizer, traces, started).run(listener)
 
 
 class _Service:
@@ -55,9 +59,11 @@ class _Service:
         settings: Settings,
         model: ModelFiles,
         tokenizer: PreTrainedTokenizerBase,
+        traces: Traces | None,
         started: float,
     ) -> None:
         self._settings = settings
+        self._traces = traces
         self._started = started
         self._failure: EngineFailed | None = None
         self._metrics = metrics = Metrics(model.name)
@@ -78,6 +84,7 @@ class _Service:
             api_keys=settings.accepted_keys(),
             caps=_caps(settings),
             limits=limits.Limits(n=settings.max_choices, body_bytes=settings.max_body_bytes),
+            traces=traces,
             lifespan=self._lifespan,
         )
         self._server = Server(app, self._workers, settings.drain_seconds)
@@ -98,6 +105,8 @@ class _Service:
             starting.cancel()
             await self._workers.stop()
             self._history.save()
+            if self._traces is not None:
+                await asyncio.to_thread(self._traces.close)
 
     async def _start(self) -> None:
         try:

@@ -58,11 +58,17 @@ def check_wordings(directory: Path) -> Path:
     return directory
 
 
-def base_of(url: str) -> str:
-    """The address of a server, without what every such address ends with."""
+def http_address(url: str) -> str:
+    """The address, if it is one."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("an address that begins with http:// or https://")
+    return url
+
+
+def base_of(url: str) -> str:
+    """The address of a server, without what every such address ends with."""
+    parts = urlsplit(http_address(url))
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("an address alone: a key goes into upstream_key")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
@@ -135,6 +141,12 @@ class Settings(BaseModel):
     )
     log_level: Literal["debug", "info", "warning", "error"] = setting(
         "info", "How much is logged.", group=SERVER
+    )
+    traces_endpoint: Annotated[str, AfterValidator(http_address)] | None = setting(
+        None,
+        "Where OpenTelemetry spans are sent, by OTLP over HTTP; without it there are none.",
+        group=SERVER,
+        metavar="URL",
     )
 
     dtype: Literal["auto", "int8", "bf16", "fp32"] = setting(

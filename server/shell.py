@@ -13,6 +13,7 @@ from server.disconnect import ClientGone
 from server.errors import ApiError, http_error
 from server.metrics import Metrics
 from server.middleware import Authentication, RequestContext
+from server.tracing import Traces
 
 CHAT_PATH = "/v1/chat/completions"
 COMPLETIONS_PATH = "/v1/completions"
@@ -26,6 +27,7 @@ def new_app(
     metrics: Metrics,
     *,
     api_keys: Sequence[str] = (),
+    traces: Traces | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
     """An app of these endpoints; what they work with is its state's ``services``."""
@@ -33,7 +35,7 @@ def new_app(
         openapi_url=None,  # bodies are parsed by us, so a generated schema would not show them
         redirect_slashes=False,
         lifespan=lifespan,
-        middleware=_middleware(api_keys, metrics),
+        middleware=_middleware(api_keys, metrics, traces),
         exception_handlers={
             ApiError: _on_api_error,
             ClientGone: _on_client_gone,
@@ -46,8 +48,10 @@ def new_app(
     return app
 
 
-def _middleware(api_keys: Sequence[str], metrics: Metrics) -> list[Middleware]:
-    context = Middleware(RequestContext)
+def _middleware(
+    api_keys: Sequence[str], metrics: Metrics, traces: Traces | None
+) -> list[Middleware]:
+    context = Middleware(RequestContext, traces=traces)
     if not api_keys:
         return [context]
     return [context, Middleware(Authentication, api_keys=api_keys, metrics=metrics)]

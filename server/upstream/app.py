@@ -10,6 +10,7 @@ from server.limits import Limits
 from server.metrics import Metrics, stride_version
 from server.scheduler import DEFAULT_POLICY, Policy
 from server.shell import new_app
+from server.tracing import Traces
 from server.upstream.client import Upstream
 from server.upstream.metrics import StateCollector
 from server.upstream.routes import router
@@ -26,6 +27,7 @@ def create_app(
     wordings: Wordings | None = None,
     api_keys: Sequence[str] = (),
     limits: Limits | None = None,
+    traces: Traces | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
     """The app that serves one model of an upstream, whose own name for it is the last one."""
@@ -42,4 +44,6 @@ def create_app(
     metrics.registry.register(
         StateCollector(model_names[-1], lambda: len(services.exchanges), lambda: upstream.ready)
     )
-    return new_app(router, services, metrics, api_keys=api_keys, lifespan=lifespan)
+    return new_app(
+        router, services, metrics, api_keys=api_keys, traces=traces, lifespan=lifespan
+    )

@@ -1,7 +1,6 @@
 """Runs the server over an upstream: finds the model, starts the app, says what it serves."""
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,13 +9,15 @@ from dataclasses import replace
 from fastapi import FastAPI
 from rich.console import Console
 
+from server import tracing
 from server.limits import Limits
-from server.listening import Server, address, fail, listen
+from server.listening import Server, address, fail, listen, log_to_the_console
 from server.loop_lag import watching
 from server.metrics import Metrics
 from server.scheduler import Policy
 from server.settings import Settings, SettingsError
 from server.summary import page
+from server.tracing import Traces
 from server.upstream.app import create_app
 from server.upstream.choice import STRATEGIES
 from server.upstream.client import Look, Target, Upstream
@@ -32,14 +33,17 @@ def serve(settings: Settings) -> int:
         SettingsError: the upstream's model is not named, and cannot be found out.
     """
     started = time.monotonic()
-    logging.basicConfig(level=settings.log_level.upper(), format="stride: %(message)s")
+    log_to_the_console(settings.log_level)
     target = with_model(target_of(settings))
     try:
+        traces = tracing.start(settings.traces_endpoint)
         listener = listen(settings)
+    except tracing.TracesUnavailable as error:
+        return fail(str(error))
     except OSError as error:
         return fail(str(error.strerror))
     with listener:
-        app = _app(settings, target, started)
+        app = _app(settings, target, traces, started)
         upstream = app.state.services.upstream
         Server(app, upstream, settings.drain_seconds).run(sockets=[listener])
     return 0
@@ -96,7 +100,9 @@ async def _look(target: Target) -> Look:
         await upstream.leave()
 
 
-def _app(settings: Settings, target: Target, started: float) -> FastAPI:
+def _app(
+    settings: Settings, target: Target, traces: Traces | None, started: float
+) -> FastAPI:
     metrics = Metrics(target.model, STRATEGIES)
     upstream = Upstream(target, CallMetrics(metrics))
 
@@ -109,6 +115,8 @@ def _app(settings: Settings, target: Target, started: float) -> FastAPI:
         finally:
             looking.cancel()
             await upstream.leave()
+            if traces is not None:
+                await asyncio.to_thread(traces.close)
 
     async def announce() -> None:
         lines = facts(target, await upstream.look())
@@ -127,5 +135,6 @@ def _app(settings: Settings, target: Target, started: float) -> FastAPI:
         wordings=Wordings(settings.wordings),
         api_keys=settings.accepted_keys(),
         limits=Limits(body_bytes=settings.max_body_bytes),
+        traces=traces,
         lifespan=lifespan,
     )

@@ -5,18 +5,22 @@ model and compares logits, too.
 """
 
 import random
+import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from tiny_engine import VOCABULARY, Answer, Client, MakeEngine, asking, prompt_of
+from tiny_engine import VOCABULARY, Answer, Client, MakeEngine, answers, asking, prompt_of
 from tokenizers_in_memory import byte_tokenizer
 
 from decoding import strategies
 from decoding.request import OptionValue, Reference, Request, Sampling
 
+ROOT = Path(__file__).parents[2]
 LOSSLESS = [name for name in strategies.names() if strategies.is_lossless(name)]
 
 SAMPLINGS = st.builds(
@@ -133,3 +137,18 @@ def test_options_change_no_answer(make_engine: MakeEngine, strategy: str) -> Non
                 drafting = replace(request, strategy=strategy, options={name: value})
                 answer = answered(make_engine, [drafting]).answer(drafting)
                 assert (answer.tokens, answer.error) == (plain.tokens, None)
+
+
+def test_the_strategy_that_contributing_shows_is_one(make_engine: MakeEngine) -> None:
+    page = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    module: dict[str, Any] = {}
+    exec(code, module)
+    once = {token: -1e4 for token in range(VOCABULARY) if token != 7}
+    request = asking(sampling=Sampling(temperature=0, logit_bias=once))
+    plain, guessed = (
+        answers(make_engine(), replace(request, id=name), decode=decode)[0]
+        for name, decode in (("plain", None), ("guessed", module["decode"]))
+    )
+    assert guessed.tokens == plain.tokens == (7,) * 24
+    assert guessed.steps < plain.steps == 24

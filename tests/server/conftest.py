@@ -17,6 +17,7 @@ from server.history import History
 from server.limits import Limits
 from server.metrics import Metrics
 from server.scheduler import DEFAULT_POLICY, Policy
+from server.tracing import Traces
 
 
 class Build(Protocol):
@@ -31,6 +32,7 @@ class Build(Protocol):
         history: History | None = None,
         policy: Policy = DEFAULT_POLICY,
         caps: Caps | None = None,
+        traces: Traces | None = None,
     ) -> FastAPI: ...
 
 
@@ -61,6 +63,7 @@ def build(engine: FakeEngine, metrics: Metrics, tokenizer: PreTrainedTokenizerFa
         history: History | None = None,
         policy: Policy = DEFAULT_POLICY,
         caps: Caps | None = None,
+        traces: Traces | None = None,
     ) -> FastAPI:
         return create_app(
             engine=engine,
@@ -72,6 +75,7 @@ def build(engine: FakeEngine, metrics: Metrics, tokenizer: PreTrainedTokenizerFa
             caps=caps,
             api_keys=api_keys,
             limits=limits,
+            traces=traces,
         )
 
     return build_app
