@@ -8,11 +8,13 @@ import httpx
 import pytest
 from asking import ask, error_of, stream
 from conftest import Build
-from fakes import FakeEngine, dying, failing, hanging
+from fakes import FakeEngine, dying, engine_info, failing, hanging
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from decoding.report import Cost
 from server.admission import Admission, Caps, estimated_tokens
 from server.errors import ApiError
 from server.metrics import Metrics
@@ -191,6 +193,14 @@ async def test_a_prompt_waits_until_its_answer_begins(build: Build, engine: Fake
         assert (gate.requests, gate.waiting_tokens) == (1, 0)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_an_engine_that_says_a_forward_costs_nothing_is_asked_all_the_same(
+    http: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    cost = Cost(by_rows={1: 0.005, 512: 0.0}, per_key=0.0, per_pair=0.0, median_error=None)
+    engine.info = replace(engine_info(), cost=cost)
+    assert (await ask(http)).status_code == 200
 
 
 # --- deadlines ---
