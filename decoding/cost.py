@@ -158,4 +158,11 @@ def _fitted(works: Sequence[Work], times: Sequence[float]) -> CostModel:
         if (solution >= 0).all():
             break
     *by_rows, per_key, per_pair = np.maximum(solution, 0.0).tolist()
-    return CostModel(by_rows, per_key, per_pair)
+    return CostModel(_continued(by_rows, max(work.rows for work in works)), per_key, per_pair)
+
+
+def _continued(by_rows: list[float], measured: int) -> list[float]:
+    """Past the largest forward that there was room for, a row costs what it did there."""
+    last = ROWS.index(measured)
+    price = by_rows[last] / measured
+    return [*by_rows[: last + 1], *(price * rows for rows in ROWS[last + 1 :])]

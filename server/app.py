@@ -65,4 +65,4 @@ def _prefill_rate(engine: EngineClient) -> float | None:
     if engine.info is None or engine.info.cost is None:
         return None
     rows, seconds = max(engine.info.cost.by_rows.items())
-    return rows / seconds
+    return rows / seconds if seconds else None

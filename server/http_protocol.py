@@ -15,11 +15,14 @@ HEADER_SECONDS = 10.0
 class BoundedProtocol(H11Protocol):
     """A connection that is closed when the head of a request does not arrive in time.
 
-    What is refused before there is a request is told in OpenAI's shape, too.
+    What is left of a request that was answered before its end has as long: it is read, so that the
+    client gets to the answer, and dropped. What is refused before there is a request is told in
+    OpenAI's shape, too.
     """
 
     header_seconds = HEADER_SECONDS
     _head_is_due: asyncio.TimerHandle | None = None
+    _rest_is_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
@@ -37,7 +40,15 @@ class BoundedProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client left."""
         self._stop_waiting()
+        if self._rest_is_due is not None:
+            self._rest_is_due.cancel()
         super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or for the rest of this one."""
+        super().on_response_complete()
+        if self._is_answered_early:
+            self._rest_is_due = self.loop.call_later(self.header_seconds, self._rest_is_late)
 
     def send_400_response(self, msg: str) -> None:
         """Say what is wrong with what h11 could not read."""
@@ -58,6 +69,14 @@ class BoundedProtocol(H11Protocol):
         self._head_is_due = None
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._refuse(headers_too_slow(self.header_seconds))
+
+    @property
+    def _is_answered_early(self) -> bool:
+        return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
+
+    def _rest_is_late(self) -> None:
+        if self._is_answered_early:  # or else this is another request by now
+            self.transport.close()
 
     def _refuse(self, error: ApiError) -> None:
         """Answer with an error and close, if it is still this side's turn to speak."""

@@ -1,5 +1,6 @@
 """A validated body → the engine requests that answer it. All limits are checked here."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -208,7 +209,9 @@ async def completion_job(services: Services, body: CompletionBody, caller: Calle
     preamble = await read_preamble(services.tokenizer, body.prompt_documents)
     prompts = []
     for value in values:
-        if isinstance(value, list):
+        await asyncio.sleep(0)  # others have their turn between two prompts
+        if isinstance(value, list):  # of any length, so that nothing is done for too many
+            check_context(engine, Prompt(value), body.answer_limit, "prompt")
             check_vocabulary(value, engine.vocabulary_size, "prompt")
         prompt = await read_prompt(services.tokenizer, value)
         if not prompt.tokens:

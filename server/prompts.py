@@ -66,7 +66,7 @@ def _checked_ids(value: object, param: str) -> list[int]:
 async def read_prompt(tokenizer: Tokenizer, value: str | list[int]) -> Prompt:
     """Tokenise a prompt. Nothing is added to one given as ids."""
     if isinstance(value, list):
-        text = tokenizer.decode(value)
+        text = await off_loop_if_long(len(value), tokenizer.decode, value)
         return Prompt(value, text, question=text)
     tokens = await prompt_tokens(tokenizer, value)
     return Prompt(tokens, value, num_added=_count_added(tokenizer, tokens), question=value)

@@ -25,6 +25,7 @@ from server.schemas import ChatBody, CompletionBody, DetokenizeBody, Generation,
 from server.services import Services
 from server.shell import CHAT_PATH, COMPLETIONS_PATH
 from server.strict_body import parse
+from server.tokenizer import off_loop_if_long
 
 router = APIRouter()
 
@@ -173,7 +174,8 @@ async def detokenize(request: Request) -> Response:
     body = parse(DetokenizeBody, await read_object(request, services.limits))
     _check_optional_model(services, body.model)
     check_vocabulary(body.tokens, services.tokenizer.size, "tokens")
-    return JsonResponse({"prompt": services.tokenizer.decode(body.tokens)})
+    decode = services.tokenizer.decode
+    return JsonResponse({"prompt": await off_loop_if_long(len(body.tokens), decode, body.tokens)})
 
 
 def _check_optional_model(services: Services, name: str | None) -> None:

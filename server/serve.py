@@ -26,6 +26,7 @@ from server.metrics import Metrics
 from server.scheduler import Policy
 from server.settings import Settings
 from server.summary import summary
+from server.template_check import check_template
 from server.tracing import Traces
 from server.wordings import Wordings
 from server.worker import EngineFailed, Worker
@@ -50,6 +51,10 @@ def serve(settings: Settings, model: ModelFiles) -> int:
             return fail(
                 f"cannot read the tokenizer of {model.name}: {' '.join(str(error).split())}"
             )
+        try:
+            check_template(tokenizer)
+        except ValueError as error:
+            return fail(f"cannot serve {model.name}: {error}")
         return _Service(settings, model, tokenizer, traces, started).run(listener)
 
 

@@ -1,6 +1,7 @@
 """The model's tokenizer, safe to share between threads: nothing here changes its settings."""
 
 import asyncio
+import os
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -16,6 +17,9 @@ from server.token_text import TokenTexts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+# Threads of the tokenizer's own are for many texts at once, which it is never given here.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # Tokenising more than this many characters is left to a thread.
 OFF_LOOP_CHARACTERS = 20_000
@@ -66,19 +70,20 @@ class Tokenizer:
 
     def encode_prompt(self, text: str) -> list[int]:
         """Tokenise a prompt, with the tokens that the model expects around it (such as BOS)."""
-        return list(self._backend.encode(text).ids)
+        return _ids(self._backend, text, adds_special_tokens=True)
 
     def encode(self, text: str) -> list[int]:
         """Tokenise text that has its control tokens written out."""
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
+        return _ids(self._backend, text)
 
     def encode_literally(self, text: str) -> list[int]:
         """Tokenise text in which nothing is a control token."""
-        return list(self._literal_backend.encode(text, add_special_tokens=False).ids)
+        return _ids(self._literal_backend, text)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of the tokens, control tokens included."""
-        return str(self._backend.decode(list(tokens), skip_special_tokens=False))
+        (text,) = self._backend.decode_batch([list(tokens)], skip_special_tokens=False)
+        return str(text)
 
     @property
     def has_chat_template(self) -> bool:
@@ -116,3 +121,10 @@ class Tokenizer:
                 continue_final_message=continue_last,
             )
         )
+
+
+def _ids(backend: Backend, text: str, *, adds_special_tokens: bool = False) -> list[int]:
+    # NOTE: a batch of one. Only batches let go of the interpreter while they are computed: without
+    # that a thread is of no use, and a megabyte takes a second.
+    (encoding,) = backend.encode_batch_fast([text], add_special_tokens=adds_special_tokens)
+    return list(encoding.ids)

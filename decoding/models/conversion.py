@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from decoding.models.files import ModelError
 from decoding.models.progress import Advance, Progress
@@ -38,9 +38,8 @@ def convert(
             env=child_environment(),
         ) as process,
     ):
-        assert process.stdout is not None
         try:
-            error = follow(process.stdout, advance, progress)
+            error = follow(cast(IO[bytes], process.stdout), advance, progress)
             code = process.wait()
         finally:
             process.kill()

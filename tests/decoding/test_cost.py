@@ -102,6 +102,15 @@ def test_a_cache_smaller_than_a_chunk_can_be_measured() -> None:
     assert measure(cast(Runner, small)).seconds(work(1)) >= 0
 
 
+def test_what_there_was_no_room_to_measure_is_not_free(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a context of 200 tokens there is no forward of 512 rows, but for several prompts."""
+    monkeypatch.setattr(machine, "context_length", 200)
+    model = measure(cast(Runner, machine))
+    assert model.seconds(work(512)) == pytest.approx(4 * model.seconds(work(128)), rel=0.2)
+
+
 def test_an_engine_learns_from_its_steps_and_reports(make_engine: MakeEngine) -> None:
     engine = make_engine()
     engine.cost = measure(engine.runner)

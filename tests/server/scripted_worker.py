@@ -110,6 +110,8 @@ class ScriptedWorker:
         match self._deed:
             case "exit":
                 os._exit(0)
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
             case "segfault":
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "garbage":

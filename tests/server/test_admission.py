@@ -1,6 +1,7 @@
 """Permits: who gets one, who does not, and that none is ever lost."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 from contextlib import ExitStack
 
@@ -8,11 +9,13 @@ import httpx
 import pytest
 from asking import ask, error_of, stream
 from conftest import Build
-from fakes import FakeEngine, dying, failing, hanging
+from fakes import FakeEngine, dying, engine_info, failing, hanging
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from decoding.report import Cost
 from server.admission import Admission, Caps, estimated_tokens
 from server.errors import ApiError
 from server.metrics import Metrics
@@ -151,6 +154,39 @@ async def test_too_many_requests_are_told_when_to_come_back(
     assert b"stride_queue_limit 2.0" in metrics.render()
 
 
+async def test_of_many_at_once_no_more_get_in_than_may(build: Build, engine: FakeEngine) -> None:
+    engine.script = hanging("…")
+    app = build(caps=Caps(answers=16, per_key=16))
+    async with client(app) as http:
+        asked = [asyncio.create_task(ask(http, n=2)) for _ in range(200)]
+        async with asyncio.timeout(20):
+            while sum(task.done() for task in asked) < 192:
+                await asyncio.sleep(0.01)
+        assert {task.result().status_code for task in asked if task.done()} == {429}
+        assert (len(engine.requests), permits(app).answers) == (8, 16)
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+    assert (permits(app).requests, permits(app).answers) == (0, 0)
+
+
+async def test_a_full_server_says_so_at_once(build: Build, engine: FakeEngine) -> None:
+    engine.script = hanging("…")
+    seconds = []
+    async with client(build(caps=Caps(answers=1, per_key=1))) as http:
+        holding = asyncio.create_task(ask(http))
+        await engine.started.wait()
+        for _ in range(200):
+            begun = time.monotonic()
+            refused = await ask(http)
+            seconds.append(time.monotonic() - begun)
+            assert refused.status_code == 429
+            assert 1 <= int(refused.headers["retry-after"]) <= 60
+        holding.cancel()
+        await asyncio.gather(holding, return_exceptions=True)
+    assert sorted(seconds)[-11] < 0.05  # of twenty one may be unlucky: others use the machine too
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("script", [dying(), dying("a"), failing(), failing("a")])
 async def test_a_request_that_fails_gives_its_permit_back(
@@ -191,6 +227,14 @@ async def test_a_prompt_waits_until_its_answer_begins(build: Build, engine: Fake
         assert (gate.requests, gate.waiting_tokens) == (1, 0)
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_an_engine_that_says_a_forward_costs_nothing_is_asked_all_the_same(
+    http: httpx.AsyncClient, engine: FakeEngine
+) -> None:
+    cost = Cost(by_rows={1: 0.005, 512: 0.0}, per_key=0.0, per_pair=0.0, median_error=None)
+    engine.info = replace(engine_info(), cost=cost)
+    assert (await ask(http)).status_code == 200
 
 
 # --- deadlines ---

@@ -1,5 +1,7 @@
 """With API keys configured, only the probes are open."""
 
+import hashlib
+import hmac
 from collections.abc import AsyncIterator
 
 import httpx
@@ -93,3 +95,20 @@ async def test_keys_are_not_shown(guarded: httpx.AsyncClient, metrics: Metrics) 
     assert "my-secret" not in response.text
     assert b"my-secret" not in metrics.render()
     assert b'stride_requests_rejected_total{reason="auth"} 1.0' in metrics.render()
+
+
+async def test_all_keys_are_compared_by_their_hashes_in_constant_time(
+    guarded: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+    compare = hmac.compare_digest
+
+    def noting(offered: bytes, known: bytes) -> bool:
+        compared.append((offered, known))
+        return compare(offered, known)
+
+    monkeypatch.setattr("hmac.compare_digest", noting)
+    headers = {"authorization": "Bearer first-key"}
+    assert (await guarded.get("/v1/models", headers=headers)).status_code == 200
+    first, second = (hashlib.sha256(key.encode()).digest() for key in KEYS)
+    assert compared == [(first, first), (first, second)]

@@ -5,6 +5,7 @@ import pytest
 from asking import answer, ask, error_of
 from conftest import Build, connect
 from fakes import FakeEngine, byte_tokenizer
+from refusals import named
 from transformers import PreTrainedTokenizerFast
 
 START, END = 258, 259  # <|im_start|>, <|im_end|>
@@ -43,6 +44,40 @@ async def test_parts_other_than_text_are_refused(http: httpx.AsyncClient, part: 
     response = await ask(http, messages=user(parts))
     assert response.status_code == 400
     assert error_of(response)["param"] == "messages[0].content[1]"
+
+
+ADDRESSES = [
+    "http://127.0.0.1:9/x.png",
+    "http://169.254.169.254/latest/meta-data",
+    "file:///etc/passwd",
+    "data:image/png;base64," + "A" * 100_000,
+    "http://ok.example@127.0.0.1:9/",
+    "http:\\\\127.0.0.1:9\\x.png",
+]
+
+
+@pytest.fixture
+def _nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(*_: object, **__: object) -> None:
+        raise AssertionError("somebody was asked for it")
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    monkeypatch.setattr("socket.getaddrinfo", connect)
+
+
+@pytest.mark.usefixtures("_nobody_is_asked")
+@pytest.mark.parametrize("address", ADDRESSES, ids=named)
+async def test_an_image_is_refused_and_never_fetched(http: httpx.AsyncClient, address: str) -> None:
+    image = {"type": "image_url", "image_url": {"url": address}}
+    response = await ask(http, messages=user([image]))
+    assert response.status_code == 400
+    assert error_of(response)["param"] == "messages[0].content[0]"
+    assert "AAA" not in response.text
+
+
+@pytest.mark.usefixtures("_nobody_is_asked")
+async def test_an_address_in_text_is_only_text(http: httpx.AsyncClient) -> None:
+    await answer(http, messages=user("![a picture](http://127.0.0.1:9/x.png)"))
 
 
 async def test_a_developer_is_a_system(http: httpx.AsyncClient, engine: FakeEngine) -> None:

@@ -2,51 +2,25 @@
 
 import asyncio
 import json
+import socket
+import struct
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 
+import httpx
 import pytest
-from asking import PATHS, Endpoint, body
-from fakes import FakeEngine, hanging
+from asking import PATHS, Endpoint, ask, body
+from connection import Connection
+from fakes import FakeEngine, Moment, hanging, said
 from fastapi import FastAPI
+from on_a_port import on_a_port
 from starlette.types import Message
 
 from decoding.request import Output, Request
 from server.responses import EventStream
 
 Metric = Callable[..., float]
-
-
-class Connection:
-    """One request over raw ASGI, so that the client can leave at any moment."""
-
-    def __init__(self, app: FastAPI, endpoint: Endpoint, **fields: object) -> None:
-        self._app = app
-        self._path = PATHS[endpoint]
-        self._content = json.dumps(body(endpoint, **fields)).encode()
-        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
-        self.sent: asyncio.Queue[Message] = asyncio.Queue()
-        self._inbox.put_nowait({"type": "http.request", "body": self._content})
-
-    def leave(self) -> None:
-        self._inbox.put_nowait({"type": "http.disconnect"})
-
-    async def serve(self) -> None:
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-            "http_version": "1.1",
-            "method": "POST",
-            "path": self._path,
-            "raw_path": self._path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "scheme": "http",
-            "headers": [(b"content-type", b"application/json")],
-            "client": None,
-            "server": ("test", 80),
-        }
-        await self._app(scope, self._inbox.get, self.sent.put)
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])
@@ -127,7 +101,7 @@ async def test_leaving_while_sending_the_body_asks_nothing_of_the_engine(
     app: FastAPI, engine: FakeEngine
 ) -> None:
     connection = Connection(app, "chat")
-    connection._inbox.get_nowait()
+    connection.inbox.get_nowait()
     connection.leave()
     await asyncio.wait_for(connection.serve(), 1)
     assert not engine.requests
@@ -168,3 +142,97 @@ async def test_a_client_that_takes_nothing_counts_as_gone() -> None:
     stream = EventStream(source, source=source, held=held, patience=0.05)
     await asyncio.wait_for(stream({"type": "http"}, receive, send), timeout=5)
     assert closed == ["source", "permit"]
+
+
+async def test_leaving_ends_nobody_elses_work_whatever_they_call_themselves(
+    app: FastAPI, engine: FakeEngine
+) -> None:
+    engine.script = hanging("a")
+    named = ((b"x-request-id", b"mine"),)
+    both = [Connection(app, "chat", named, stream=True) for _ in range(2)]
+    leaving, staying = (asyncio.create_task(each.serve()) for each in both)
+    while len(engine.requests) < 2:
+        await asyncio.sleep(0.001)
+    both[0].leave()
+    await asyncio.wait_for(leaving, 1)
+    assert engine.closed == [engine.requests[0].id]
+    assert not staying.done()
+    both[1].leave()
+    await asyncio.wait_for(staying, 1)
+
+
+def posted(endpoint: Endpoint, **fields: object) -> bytes:
+    """A request as it goes over a socket."""
+    content = json.dumps(body(endpoint, **fields)).encode()
+    head = f"POST {PATHS[endpoint]} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+    return head.encode() + content
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("leave", [reset, asyncio.StreamWriter.write_eof])
+async def test_a_connection_that_is_reset_or_half_closed_ends_the_work(
+    app: FastAPI,
+    engine: FakeEngine,
+    leave: Callable[[asyncio.StreamWriter], None],
+    streamed: bool,
+) -> None:
+    engine.script = hanging("a")
+    async with on_a_port(app) as port, asyncio.timeout(20):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(posted("chat", stream=streamed))
+        await engine.started.wait()
+        leave(writer)
+        while not engine.closed:
+            await asyncio.sleep(0.005)
+        writer.close()
+
+
+async def test_who_reads_nothing_holds_up_nobody_and_is_let_go(
+    app: FastAPI, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written for it fills the buffers of its connection, and no more is asked for."""
+    monkeypatch.setattr("server.routes.EventStream", partial(EventStream, patience=0.5))
+    num_written = 0
+
+    def script(request: Request) -> Iterable[Moment]:
+        nonlocal num_written
+        if request.stopping.max_tokens == 5:
+            yield from said("Hello")(request)
+            return
+        while True:
+            num_written += 1
+            yield Output(request_id=request.id, text="x" * 10_000, tokens=(1,), steps=1)
+
+    engine.script = script
+    async with on_a_port(app) as port, asyncio.timeout(30):
+        # With so small a limit the client leaves what comes in the kernel's hands.
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(posted("chat", stream=True))
+        await engine.started.wait()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            while not engine.closed:
+                assert (await ask(http, max_tokens=5)).status_code == 200
+        writer.close()
+    assert engine.closed == [engine.requests[0].id]
+    assert num_written < 5000
+
+
+async def test_five_hundred_connections_that_come_and_go_harm_nobody(
+    app: FastAPI, engine: FakeEngine
+) -> None:
+    """Half of them with a request."""
+    async with on_a_port(app) as port, asyncio.timeout(30):
+        for _ in range(10):
+            opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+            for number, (_, writer) in enumerate(opened):
+                if number % 2:
+                    writer.write(posted("chat"))
+                reset(writer)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            assert (await ask(http)).status_code == 200

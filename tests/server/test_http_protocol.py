@@ -2,15 +2,15 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 
 import pytest
-import uvicorn
 from conftest import Build
 from fastapi import FastAPI
+from on_a_port import on_a_port
 
-from server.http_protocol import HEADER_BYTES, BoundedProtocol
+from server.http_protocol import BoundedProtocol
+from server.limits import Limits
 
 GOOD = b"GET /health HTTP/1.1\r\nHost: stride\r\n\r\n"
 
@@ -21,20 +21,13 @@ class Impatient(BoundedProtocol):
 
 @pytest.fixture
 def app(build: Build) -> FastAPI:
-    return build()
+    return build(limits=Limits(body_seconds=0.2))
 
 
 @pytest.fixture
 async def port(app: FastAPI) -> AsyncIterator[int]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, http=Impatient, h11_max_incomplete_event_size=HEADER_BYTES, log_config=None
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve([listener]))
-    yield listener.getsockname()[1]
-    server.should_exit = True
-    await serving
+    async with on_a_port(app, Impatient) as port:
+        yield port
 
 
 async def sent(port: int, *pieces: bytes, pause: float = 0.0) -> bytes:
@@ -108,3 +101,25 @@ async def test_what_is_no_request_is_refused_in_openai_s_shape(port: int, garbag
     status, error = error_in(await sent(port, garbage))
     assert status.startswith(b"HTTP/1.1 400")
     assert error["type"] == "invalid_request_error"
+
+
+async def test_a_body_that_was_promised_and_trickles_in_is_cut_off(port: int) -> None:
+    """Told at once, and not read on for as long as the client likes."""
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: stride\r\nContent-Length: 100\r\n\r\n{"
+    answer = await sent(port, head, *[b" "] * 60, pause=0.05)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"request_timeout" in answer
+
+
+async def test_a_host_that_looks_like_a_path_leads_nowhere_else(port: int) -> None:
+    head = b"GET /v1/nothing HTTP/1.1\r\nHost: a/health?x=\r\nConnection: close\r\n\r\n"
+    assert (await sent(port, head)).startswith(b"HTTP/1.1 404")
+
+
+async def test_what_comes_before_a_bad_request_is_answered_and_nothing_behind_it(
+    port: int,
+) -> None:
+    answer = await sent(port, GOOD * 24 + b"nonsense\r\n\r\n" + GOOD * 25)
+    *good, bad = answer.split(b"HTTP/1.1 ")[1:]
+    assert [each[:3] for each in good] == [b"200"] * 24
+    assert bad.startswith(b"400")

@@ -8,37 +8,9 @@ import pytest
 from asking import error_of
 from conftest import Build, connect
 from fakes import FakeEngine
+from refusals import GOOD, JSON, MALFORMED, with_prompt
 
 from server.limits import Limits
-
-JSON = {"content-type": "application/json"}
-GOOD = b'{"model": "tiny/model", "prompt": "hi"}'
-
-
-def with_prompt(prompt: bytes) -> bytes:
-    return b'{"model": "tiny/model", "prompt": ' + prompt + b"}"
-
-
-MALFORMED = {
-    "empty": b"",
-    "cut": b"{",
-    "a list": b"[]",
-    "null": b"null",
-    "not UTF-8": with_prompt(b'"\xff"'),
-    "UTF-16": GOOD.decode().encode("utf-16"),
-    "a surrogate in UTF-8": with_prompt(b'"\xed\xa0\x80"'),
-    "a lone high surrogate": with_prompt(rb'"\ud800"'),
-    "a lone low surrogate": with_prompt(rb'"x\udc00x"'),
-    "a lone surrogate in a key": rb'{"\ud800": 1}',
-    "NaN": b'{"temperature": NaN}',
-    "Infinity": b'{"temperature": -Infinity}',
-    "1e999": b'{"temperature": 1e999}',
-    "5000 digits": b'{"n": ' + b"9" * 5000 + b"}",
-    "a raw control character": with_prompt(b'"\x00"'),
-    "1000 levels": b'{"a":' * 1000 + b"1" + b"}" * 1000,
-    "100000 levels": b"[" * 100_000,
-    "a word": b"hello",
-}
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/tokenize"])

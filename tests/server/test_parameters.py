@@ -1,162 +1,20 @@
 """What the fields of a request may hold, what they come to, and what is refused."""
 
 import time
+import tracemalloc
 from typing import Any
 
 import httpx
 import pytest
 from asking import ENDPOINTS, Endpoint, answer, ask, error_of
 from fakes import FakeEngine, said
+from refusals import REFUSALS, named
 
 from decoding.request import Sampling, Stopping
 
-BIG = 2**63
-
-# field, value, the param named in the error (the field, unless said otherwise)
-REFUSED_BY_BOTH: list[tuple[str, object, str]] = [
-    ("n", 0, "n"),
-    ("n", -1, "n"),
-    ("n", 17, "n"),
-    ("n", 10**18, "n"),
-    ("n", 1.0, "n"),
-    ("n", "1", "n"),
-    ("n", True, "n"),
-    ("max_tokens", -1, "max_tokens"),
-    ("max_tokens", 0, "max_tokens"),
-    ("max_tokens", 1.5, "max_tokens"),
-    ("temperature", -1, "temperature"),
-    ("temperature", 2.1, "temperature"),
-    ("temperature", "1", "temperature"),
-    ("temperature", True, "temperature"),
-    ("temperature", 10**400, "temperature"),
-    ("top_p", 0, "top_p"),
-    ("top_p", 1.1, "top_p"),
-    ("top_k", -2, "top_k"),
-    ("top_k", BIG, "top_k"),
-    ("min_p", 1.1, "min_p"),
-    ("presence_penalty", -2.1, "presence_penalty"),
-    ("frequency_penalty", 100, "frequency_penalty"),
-    ("repetition_penalty", 0, "repetition_penalty"),
-    ("repetition_penalty", 11, "repetition_penalty"),
-    ("seed", 2**70, "seed"),
-    ("seed", -(2**70), "seed"),
-    ("seed", 1.0, "seed"),
-    ("stop", "", "stop"),
-    ("stop", ["a", ""], "stop"),
-    ("stop", ["a"] * 17, "stop"),
-    ("stop", "a" * 4097, "stop"),
-    ("stop", [1], "stop[0]"),
-    ("stop_token_ids", [-1], "stop_token_ids[0]"),
-    ("stop_token_ids", [260], "stop_token_ids"),
-    ("logit_bias", {"5": 101}, "logit_bias.5"),
-    ("logit_bias", {"260": 1}, "logit_bias"),
-    ("logit_bias", {"x": 1}, "logit_bias"),
-    ("logit_bias", {"-1": 1}, "logit_bias"),
-    ("logit_bias", {str(token): 0 for token in range(2049)}, "logit_bias"),
-    ("stream", "yes", "stream"),
-    ("ignore_eos", 1, "ignore_eos"),
-    ("min_tokens", 2000, "min_tokens"),
-    ("model", 1, "model"),
-    ("cache_salt", "x" * 257, "cache_salt"),
-    ("decoding", "auto", "decoding"),
-    ("decoding", {"strategy": "magic"}, "decoding.strategy"),
-    ("decoding", {"strategy": 1}, "decoding.strategy"),
-    ("decoding", {"strategy": "autoregressive", "window": 4}, "decoding.window"),
-    ("decoding", {"window": []}, "decoding.window"),
-    ("response_format", {"type": "json_object"}, "response_format"),
-    ("prediction", "x", "prediction"),
-    ("prediction", {"type": "content"}, "prediction.content"),
-    ("prediction", {"content": "x"}, "prediction.type"),
-    ("prediction", {"type": "text", "content": "x"}, "prediction.type"),
-    ("prediction", {"type": "content", "content": 5}, "prediction.content"),
-    ("prediction", {"type": "content", "content": ["x"]}, "prediction.content[0]"),
-    ("prediction", {"type": "content", "content": "x", "y": 1}, "prediction.y"),
-    ("documents", "x", "documents"),
-    ("documents", [5], "documents[0]"),
-    ("documents", ["x", None], "documents[1]"),
-    ("documents", ["x", ""], "documents[1].text"),
-    ("documents", ["x", " \n"], "documents[1].text"),
-    ("documents", [{"text": "\t"}], "documents[0].text"),
-    ("documents", [{"text": 5}], "documents[0].text"),
-    ("documents", [{"title": "x"}], "documents[0].text"),
-    ("documents", [{"text": "x", "title": 5}], "documents[0].title"),
-    ("documents", [{"text": "x", "id": "1"}], "documents[0].id"),
-    ("documents", ["x"] * 257, "documents"),
-    ("documents", [{"text": "x" * 600_000, "title": "x" * 400_001}], "documents"),
-    ("documents_in_prompt", "no", "documents_in_prompt"),
-    ("surprise", 1, "surprise"),
-    ("surprise", None, "surprise"),
-]
-REFUSED_BY_CHAT: list[tuple[str, object, str]] = [
-    ("messages", [], "messages"),
-    ("messages", None, "messages"),
-    ("messages", "hi", "messages"),
-    ("messages", ["hi"], "messages[0]"),
-    ("messages", [{"role": "user"}], "messages[0].content"),
-    ("messages", [{"role": "user", "content": None}], "messages[0].content"),
-    ("messages", [{"role": "user", "content": 5}], "messages[0].content"),
-    ("messages", [{"role": "user", "content": []}], "messages[0].content"),
-    ("messages", [{"role": "user", "content": [{}] * 9}], "messages[0].content[0]"),
-    ("messages", [{"content": "hi"}], "messages[0].role"),
-    ("messages", [{"role": "tool", "content": "hi"}], "messages[0].role"),
-    ("messages", [{"role": "{{7*7}}", "content": "hi"}], "messages[0].role"),
-    ("messages", [{"role": "user", "content": "hi", "x": 1}], "messages[0].x"),
-    ("messages", [{"role": "user", "content": "hi", "name": "<a>"}], "messages[0].name"),
-    (
-        "messages",
-        [{"role": "assistant", "content": "hi", "tool_calls": [{}]}],
-        "messages[0].tool_calls",
-    ),
-    ("messages", [{"role": "user", "content": "hi"}] * 2049, "messages"),
-    ("max_completion_tokens", 0, "max_completion_tokens"),
-    ("logprobs", 1, "logprobs"),
-    ("top_logprobs", 21, "top_logprobs"),
-    ("top_logprobs", 1, "top_logprobs"),
-    ("tools", [{"type": "function"}], "tools"),
-    ("tool_choice", "required", "tool_choice"),
-    ("functions", [{}], "functions"),
-    ("modalities", ["text", "audio"], "modalities"),
-    ("audio", {"voice": "x"}, "audio"),
-    ("reasoning_effort", "low", "reasoning_effort"),
-    ("verbosity", "low", "verbosity"),
-    ("chat_template", "{{ 1 }}", "chat_template"),
-    ("chat_template_kwargs", {"tokenize": True}, "chat_template_kwargs"),
-    ("suffix", "x", "suffix"),
-]
-REFUSED_BY_COMPLETIONS: list[tuple[str, object, str]] = [
-    ("prompt", "", "prompt"),
-    ("prompt", None, "prompt"),
-    ("prompt", [], "prompt"),
-    ("prompt", [[]], "prompt"),
-    ("prompt", [""], "prompt"),
-    ("prompt", {}, "prompt"),
-    ("prompt", [-1], "prompt"),
-    ("prompt", [260], "prompt"),
-    ("prompt", [1.0], "prompt"),
-    ("prompt", [True], "prompt"),
-    ("prompt", ["a", [True]], "prompt[1]"),
-    ("prompt", ["a", None], "prompt[1]"),
-    ("prompt", ["a"] * 129, "prompt"),
-    ("prompt", [1, "a"], "prompt"),
-    ("logprobs", 21, "logprobs"),
-    ("logprobs", True, "logprobs"),
-    ("best_of", 2, "best_of"),
-    ("suffix", "x", "suffix"),
-    ("messages", [], "messages"),
-]
-REFUSALS = [
-    *((endpoint, *case) for endpoint in ENDPOINTS for case in REFUSED_BY_BOTH),
-    *(("chat", *case) for case in REFUSED_BY_CHAT),
-    *(("completions", *case) for case in REFUSED_BY_COMPLETIONS),
-]
-
-
-def _named(value: object) -> str:
-    return str(value)[:30]
-
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize(("endpoint", "field", "value", "param"), REFUSALS, ids=_named)
+@pytest.mark.parametrize(("endpoint", "field", "value", "param"), REFUSALS, ids=named)
 async def test_refusals_name_the_field(
     http: httpx.AsyncClient,
     engine: FakeEngine,
@@ -237,7 +95,7 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize(("endpoint", "field", "value"), HARMLESS, ids=_named)
+@pytest.mark.parametrize(("endpoint", "field", "value"), HARMLESS, ids=named)
 async def test_fields_that_change_nothing_are_accepted(
     http: httpx.AsyncClient, engine: FakeEngine, endpoint: Endpoint, field: str, value: object
 ) -> None:
@@ -403,10 +261,16 @@ async def test_a_prompt_that_leaves_no_room_is_refused(http: httpx.AsyncClient) 
     assert error_of(response)["code"] == "context_length_exceeded"
 
 
-async def test_a_huge_n_is_refused_quickly(http: httpx.AsyncClient) -> None:
-    start = time.monotonic()
-    await ask(http, n=10**18)
-    assert time.monotonic() - start < 0.5
+async def test_nothing_is_made_for_a_huge_n_before_it_is_refused(http: httpx.AsyncClient) -> None:
+    await ask(http, n=17)  # what is made once for all requests
+    tracemalloc.start()
+    try:
+        start = time.monotonic()
+        assert (await ask(http, n=10**18)).status_code == 400
+        assert time.monotonic() - start < 0.5  # a hundredth of it on a quiet machine
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_many_messages_are_refused_quickly(http: httpx.AsyncClient) -> None:
@@ -458,3 +322,14 @@ async def test_several_choices_are_asked_of_the_engine_at_once(
     response = await answer(http, n=3)
     assert engine.request.n == 3
     assert [choice["index"] for choice in response["choices"]] == [0, 1, 2]
+
+
+async def test_too_many_token_ids_are_refused_before_they_are_read(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: object) -> str:
+        raise AssertionError("they were read")
+
+    monkeypatch.setattr("server.tokenizer.Tokenizer.decode", decode)
+    response = await ask(http, "completions", prompt=[7] * 200)
+    assert error_of(response)["code"] == "context_length_exceeded"
