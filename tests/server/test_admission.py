@@ -1,12 +1,14 @@
 """Permits: who gets one, who does not, and that none is ever lost."""
 
 import asyncio
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, MutableMapping
 from contextlib import ExitStack
+from typing import Any
 
 import httpx
 import pytest
-from asking import ask, error_of, stream
+from asking import PATHS, ask, body, error_of, stream
 from conftest import Build
 from fakes import FakeEngine, dying, failing, hanging
 from fastapi import FastAPI
@@ -149,6 +151,28 @@ async def test_too_many_requests_are_told_when_to_come_back(
         assert permits(app).requests == 0
     assert b'stride_requests_rejected_total{reason="queue_full"} 1.0' in metrics.render()
     assert b"stride_queue_limit 2.0" in metrics.render()
+
+
+async def test_a_client_that_has_read_the_end_of_a_stream_may_ask_again_at_once(
+    build: Build,
+) -> None:
+    app = build()
+    sent = json.dumps(body(stream=True)).encode()
+    messages = iter([{"type": "http.request", "body": sent}])
+    held: dict[bool, int] = {}  # by whether the end mark leaves
+
+    async def receive() -> dict[str, object]:
+        if (message := next(messages, None)) is None:
+            await asyncio.Event().wait()
+        return dict(message or {})
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if content := message.get("body"):
+            held[b"[DONE]" in content] = permits(app).requests
+
+    scope = {"type": "http", "method": "POST", "path": PATHS["chat"], "headers": []}
+    await app({**scope, "query_string": b"", "root_path": ""}, receive, send)
+    assert held == {False: 1, True: 0}
 
 
 @pytest.mark.parametrize("streamed", [False, True])
