@@ -4,12 +4,12 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 
 from benchmarks.contestants import free_port
-from benchmarks.keeping import Connection, ConnectionBroke
+from benchmarks.keeping import Connection, ConnectionBroke, Reply
 from benchmarks.processes import ChildProcess, ContestantFailed, python
 
 HOST = "127.0.0.1"
@@ -37,7 +37,6 @@ class ObservedServer:
         self._child = ChildProcess(command, extra={"STRIDE_API_KEYS": ",".join(keys)})
         self._process = psutil.Process(self._child.pid)
         self._keys = keys
-        self._connection = self.connection()
 
     def connection(self, number: int = 0) -> Connection:
         """A new connection to it, of a client with one of the keys."""
@@ -69,6 +68,14 @@ class ObservedServer:
         """What it has written so far."""
         return self._child.log()
 
+    async def ask(self, path: str, body: Mapping[str, Any] | None = None) -> Reply:
+        """Get a page, or post a body, on a connection of its own."""
+        connection = self.connection()
+        try:
+            return await (connection.get(path) if body is None else connection.post(path, body))
+        finally:
+            connection.close()
+
     async def until_ready(self) -> str:
         """Wait until it answers; returns the name of its model.
 
@@ -80,19 +87,19 @@ class ObservedServer:
             if self._child.has_ended or time.monotonic() > deadline:
                 raise ContestantFailed(self._child.last_words())
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
-        models = (await self._connection.get("/v1/models")).json["data"]
+        models = (await self.ask("/v1/models")).json["data"]
         return str(models[0]["id"])
 
     async def status(self, path: str) -> int | None:
         """The status of a page; None while nobody listens."""
         try:
-            return (await self._connection.get(path)).status
+            return (await self.ask(path)).status
         except ConnectionBroke:
             return None
 
     async def metrics(self) -> str:
         """What it counts."""
-        return (await self._connection.get("/metrics")).body.decode()
+        return (await self.ask("/metrics")).body.decode()
 
     async def until_idle(self, seconds: float) -> bool:
         """Wait until nothing is in progress; says whether that came to be."""
@@ -111,7 +118,7 @@ class ObservedServer:
         limit = round(total(await self.metrics(), "stride_queue_limit"))
         n = math.gcd(limit, 16)
         body = {"model": model, "prompt": ["All"] * (limit // n), "n": n, "max_tokens": 1}
-        return (await self._connection.post("/v1/completions", body)).status == 200
+        return (await self.ask("/v1/completions", body)).status == 200
 
     def stop(self) -> int:
         """End it; returns its exit status."""

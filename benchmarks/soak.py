@@ -219,7 +219,7 @@ class _Canary:
     """The same greedy question by every lossless strategy: all answers are always the same."""
 
     def __init__(self, server: ObservedServer, model: str) -> None:
-        self._connection = server.connection()
+        self._server = server
         self._model = model
         self._answer = ""
 
@@ -234,7 +234,7 @@ class _Canary:
 
     async def _ask(self, strategy: str) -> str:
         body = {"model": self._model, "temperature": 0, "max_tokens": 32, **_chat(STORY)}
-        reply = await self._connection.post(CHAT, body | {"decoding": {"strategy": strategy}})
+        reply = await self._server.ask(CHAT, body | {"decoding": {"strategy": strategy}})
         return str(reply.json["choices"][0]["message"]["content"])
 
 

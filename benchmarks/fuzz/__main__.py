@@ -152,9 +152,7 @@ def _on_a_server(
 
 
 async def _canary(server: ObservedServer, model: str) -> str:
-    connection = server.connection()
-    reply = await connection.post("/v1/completions", {"model": model, **_CANARY})
-    connection.close()
+    reply = await server.ask("/v1/completions", {"model": model, **_CANARY})
     return str(reply.json["choices"][0]["text"])
 
 
