@@ -64,6 +64,7 @@ def _options() -> argparse.Namespace:
         description=__doc__, epilog="All other options go to `stride serve`."
     )
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=60, help="that it takes at most")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64, help="of every answer")
     parser.add_argument("--by", choices=sorted(_SIGNALS), default="kill")
@@ -84,7 +85,10 @@ async def _measure(server: ObservedServer, options: argparse.Namespace) -> Recov
         asking = [asyncio.create_task(clients.ask_on(n)) for n in range(options.clients)]
         draw = random.Random(options.seed)
         noticed, recovered = [], []
+        ends = time.monotonic() + 60 * options.minutes
         for number in range(options.kills):
+            if time.monotonic() > ends:
+                break
             await asyncio.sleep(draw.uniform(0, _MOST_SECONDS_BEFORE))
             begun, restarts = time.monotonic(), await watch.restarts()
             draw.choice(server.workers()).send_signal(_SIGNALS[options.by])

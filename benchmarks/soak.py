@@ -35,6 +35,7 @@ _SECONDS_TO_ANSWER = 180.0
 _SECONDS_TO_CALM = 10.0
 _SECONDS_BETWEEN_LOOKS = 5.0
 _LONGEST_STAY = 1.5  # seconds, of a client that leaves
+_LONG_PROMPTS = 8  # which the cache cannot hold all
 _COUNTED = 10  # requests of each strategy whose tokens are added up
 _MIB = 2**20
 _PAGES = " ".join([PAGE] * 80)  # about two thousand tokens
@@ -100,6 +101,7 @@ async def _measure(
     model = await server.until_ready()
     canary = _Canary(server, model)
     await canary.learn()
+    await _fill(server, model)
     workers, idle = server.worker_ids(), server.footprint()
     other_load, soak = OtherLoad(), Soak()
     begun = time.monotonic()
@@ -126,8 +128,8 @@ async def _measure(
         Finding("It took", f"{options.minutes:g} minutes, warm-up a third of them"),
         outcomes_finding(soak.outcomes),
         *growth_findings(warm),
-        _flat("Open files of the API process, idle", idle.files, idle_again.files),
-        _flat("Threads of all processes, idle", idle.threads, idle_again.threads),
+        _flat("Open files of the API process, idle before and after", idle.files, idle_again.files),
+        _flat("Threads, after the warm-up and at the end", warm[0].threads, idle_again.threads),
         yes("Permits: as many answers as may be are taken at once afterwards", kept),
         Finding("KV cache in use afterwards", f"{cache_in_use:.1%}", "0%", not cache_in_use),
         canaries_finding(canaries),
@@ -135,6 +137,12 @@ async def _measure(
         yes("Workers are the same as before", alive),
     ]
     return rows, other_load.share()
+
+
+async def _fill(server: ObservedServer, model: str) -> None:
+    """Touch every block of the cache: memory that was only promised before is no growth after."""
+    for number in range(_LONG_PROMPTS):
+        await server.ask(CHAT, {"model": model, "max_tokens": 1, **_chat(f"{number}. {_PAGES}")})
 
 
 # --- who asks for what ---

@@ -54,6 +54,11 @@ _ANSWER = {
     "required": ["id", "object", "created", "model", "choices", "usage", "decoding"],
     "properties": {"choices": {"type": "array", "minItems": 1}},
 }
+_EVENT = {  # of a stream, as tools read one
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string"}},
+}
 _TOKENS = {"type": "object", "required": ["tokens", "count", "max_model_len"]}
 _PROMPT = {
     "anyOf": [
@@ -128,7 +133,7 @@ def _post(path: str, body: Any) -> dict[str, Any]:
     generates = path in (CHAT, COMPLETIONS)
     answer: dict[str, Any] = {_JSON: {"schema": {"$ref": _REF.format(model="Answer")}}}
     if generates:
-        answer[_EVENTS] = {"schema": {"type": "string"}}
+        answer[_EVENTS] = {"schema": _EVENT}
     elif path == TOKENIZE:
         answer = {_JSON: {"schema": _TOKENS}}
     else:

@@ -92,10 +92,16 @@ def test_only_answers_and_refusals_are_expected(request_: Asked, is_met: bool) -
 
 
 def test_refusals_are_to_be_fast_and_to_say_when_to_come_again() -> None:
-    good = asked(429, seconds=0.01, tokens=0, retry=2)
-    assert [each.is_met for each in overload.refusals([good])] == [True, True]
+    good = asked(429, at=5, seconds=0.01, tokens=0, retry=2)
     slow, never = good._replace(seconds=0.06), good._replace(retry_after=0.0)
-    assert [each.is_met for each in overload.refusals([slow, never])] == [False, False]
+    at_first = slow._replace(ended=3.9)
+    for refused, is_fast, is_sane in (
+        ([good, at_first], True, True),
+        ([good, slow], False, True),
+        ([good, never], True, False),
+    ):
+        fast, _, sane = overload.refusals(refused, begun=4)
+        assert (fast.is_met, sane.is_met) == (is_fast, is_sane)
 
 
 def test_calm_is_when_the_slowest_are_as_fast_as_before() -> None:
