@@ -104,6 +104,12 @@ def test_refusals_are_to_be_fast_and_to_say_when_to_come_again() -> None:
         assert (fast.is_met, sane.is_met) == (is_fast, is_sane)
 
 
+def test_the_servers_own_account_of_refusals_is_read_from_its_log() -> None:
+    lines = [{"request_id": "a", "status": status, "seconds": 0.002} for status in (200, 429)]
+    log = "\n".join(["Stride is ready", *map(json.dumps, lines), "stride: {"])
+    assert overload.own_account(log).measured.startswith("p50 2 ms")
+
+
 def test_calm_is_when_the_slowest_are_as_fast_as_before() -> None:
     assert overload.calmed_down([0.1] * 20, [0.109] * 20).is_met
     assert not overload.calmed_down([0.1] * 20, [0.1] * 18 + [0.2] * 2).is_met
