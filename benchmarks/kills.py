@@ -1,48 +1,62 @@
 """Kills workers of a server under load, again and again: what is noticed when, and what is lost.
 
-``python -m benchmarks.kills --kills 100``: clients ask without a pause, half of them for streams. A
-worker is killed at a random moment of the load, whenever all are up.
+``python -m benchmarks.kills --kills 100 --write``: clients ask without a pause, half of them for
+streams. A worker is killed at a random moment of the load, whenever all are up.
 """
 
 import argparse
 import asyncio
-import json
 import random
+import re
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import httpx
-import psutil
 
-from benchmarks.processes import ROOT, environment, python
+from benchmarks.endings import ending
+from benchmarks.machine import OtherLoad
+from benchmarks.observing import HOST, ObservedServer, samples
+from benchmarks.reliability_page import Finding, section, write
 
 _SECONDS_TO_LOAD = 600.0
 _SECONDS_TO_ANSWER = 120.0
 _SECONDS_BETWEEN_LOOKS = 0.01
 _MOST_SECONDS_BEFORE = 1.0  # all are up for so long at most before the next one is killed
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "segfault": signal.SIGSEGV}
+# What may become of a request whose worker is lost; only a stream that has begun gets an event.
+_EXPECTED = re.compile(r"answered|error event|503 \w+, Retry-After")
+
+
+class Recovery(NamedTuple):
+    """What became of a server whose workers were killed."""
+
+    noticed: Sequence[float]  # seconds after each kill
+    recovered: Sequence[float]
+    outcomes: Counter[str]
+    idle: bool  # nothing was in progress at the end
+    permits: bool  # and all permits were there
+    left: str
+    other_load: float
 
 
 def main() -> None:
     """Run from the command line."""
     options = _options()
-    with TemporaryDirectory() as directory, socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        listener.close()
-        command = python(*("-m", "server", "serve", "--port", str(port)), *options.server)
-        with (Path(directory) / "log").open("wb") as log:
-            server = psutil.Popen(command, cwd=ROOT, env=environment(), stdout=log, stderr=log)
-        try:
-            asyncio.run(_measure(server, f"http://127.0.0.1:{port}", options))
-        finally:
-            server.send_signal(signal.SIGTERM)
-            print(f"exit status {server.wait(60)}")
+    server = ObservedServer(options.server)
+    try:
+        found = asyncio.run(_measure(server, options))
+    finally:
+        status = server.stop()
+    print(found.left)
+    rows = [*findings(found), Finding("Exit status", str(status), "0", status == 0)]
+    text = section("benchmarks.kills", rows, found.other_load)
+    print(text)
+    if options.write:
+        write("kills", text)
 
 
 def _options() -> argparse.Namespace:
@@ -50,48 +64,74 @@ def _options() -> argparse.Namespace:
         description=__doc__, epilog="All other options go to `stride serve`."
     )
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=60, help="that it takes at most")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64, help="of every answer")
     parser.add_argument("--by", choices=sorted(_SIGNALS), default="kill")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--write", action="store_true", help="put the results into docs/")
     options, others = parser.parse_known_args()
     options.server = others
     return options
 
 
-async def _measure(server: psutil.Popen, url: str, options: argparse.Namespace) -> None:
+async def _measure(server: ObservedServer, options: argparse.Namespace) -> Recovery:
+    model = await server.until_ready()
+    url = f"http://{HOST}:{server.port}"
     async with httpx.AsyncClient(base_url=url, timeout=_SECONDS_TO_ANSWER) as http:
-        watch = _Watch(http)
-        await watch.until_up(None, _SECONDS_TO_LOAD)
-        count = len(server.children())
-        models = (await http.get("/v1/models")).json()["data"]
-        clients = _Clients(http, models[0]["id"], options.tokens)
+        watch, other_load = _Watch(http), OtherLoad()
+        count = len(server.workers())
+        clients = _Clients(http, model, options.tokens)
         asking = [asyncio.create_task(clients.ask_on(n)) for n in range(options.clients)]
         draw = random.Random(options.seed)
         noticed, recovered = [], []
-        for _ in range(options.kills):
+        ends = time.monotonic() + 60 * options.minutes
+        for number in range(options.kills):
+            if time.monotonic() > ends:
+                break
             await asyncio.sleep(draw.uniform(0, _MOST_SECONDS_BEFORE))
             begun, restarts = time.monotonic(), await watch.restarts()
-            draw.choice(server.children()).send_signal(_SIGNALS[options.by])
+            draw.choice(server.workers()).send_signal(_SIGNALS[options.by])
             await watch.until_noticed(restarts, count)
             noticed.append(time.monotonic() - begun)
             await watch.until_up(count, _SECONDS_TO_LOAD)
             recovered.append(time.monotonic() - begun)
+            if number % 10 == 9:
+                print(f"{number + 1} killed: {dict(clients.outcomes)}", flush=True)
         clients.stop()
         await asyncio.gather(*asking)
-        _print(noticed, recovered, clients.outcomes, await watch.gauges())
+        idle = await server.until_idle(_SECONDS_TO_ANSWER)
+        permits = idle and await server.gives_all_permits(model)
+        left = await watch.gauges()
+    share = other_load.share()
+    return Recovery(noticed, recovered, clients.outcomes, idle, permits, left, share)
 
 
-def _print(
-    noticed: Sequence[float], recovered: Sequence[float], outcomes: Counter[str], left: str
-) -> None:
-    print(f"{len(noticed)} workers lost\n")
-    for name, seconds in (("noticed", noticed), ("all up again", recovered)):
-        print(f"{name:<14} median {median(seconds):.3f} s, longest {max(seconds):.3f} s")
-    print("\nrequests")
-    for outcome, number in outcomes.most_common():
-        print(f"  {number:>6}  {outcome}")
-    print(f"\nleft behind\n{left}")
+def findings(found: Recovery) -> list[Finding]:
+    """What was expected, and what came of it."""
+    outcomes = ", ".join(f"{number:,} {what}" for what, number in found.outcomes.most_common())
+    has_listed = all(_EXPECTED.fullmatch(what.partition(": ")[2]) for what in found.outcomes)
+    return [
+        Finding("Workers lost", str(len(found.noticed))),
+        Finding("Noticed after", _seconds(found.noticed), "≤ 1 s", max(found.noticed) <= 1),
+        Finding("All up again after", _seconds(found.recovered)),
+        Finding(
+            "What became of the requests",
+            outcomes,
+            "answers, error events, 503 with `Retry-After`",
+            has_listed,
+        ),
+        Finding("Requests left in progress", _no_or_yes(found.idle), "no", found.idle),
+        Finding("Permits lost", _no_or_yes(found.permits), "no", found.permits),
+    ]
+
+
+def _seconds(values: Sequence[float]) -> str:
+    return f"median {median(values):.3f} s, longest {max(values):.3f} s"
+
+
+def _no_or_yes(is_good: bool) -> str:
+    return "no" if is_good else "yes"
 
 
 class _Watch:
@@ -100,8 +140,8 @@ class _Watch:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http
 
-    async def until_up(self, count: int | None, seconds: float) -> None:
-        """Until so many workers are up, or the server is ready at all."""
+    async def until_up(self, count: int, seconds: float) -> None:
+        """Until so many workers are up."""
         async with asyncio.timeout(seconds):
             while not await self._is_up(count):
                 await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
@@ -117,23 +157,16 @@ class _Watch:
         return sum((await self._samples("stride_worker_restarts_total")).values())
 
     async def gauges(self) -> str:
-        """What should be zero after the load, and what was counted."""
+        """What was counted, and what should be zero after the load."""
         names = ("stride_requests_running", "stride_requests_waiting", "stride_in_flight")
         lines = [f"  {name} {value:g}" for name, value in (await self._samples(names)).items()]
-        return "\n".join(line for line in lines if "_created" not in line)
+        return "\n".join(lines)
 
-    async def _is_up(self, count: int | None) -> bool:
-        try:
-            if count is None:
-                return (await self._http.get("/ready")).status_code == 200
-            return sum((await self._samples("stride_worker_up")).values()) == count
-        except httpx.TransportError:  # it does not listen yet
-            return False
+    async def _is_up(self, count: int) -> bool:
+        return sum((await self._samples("stride_worker_up")).values()) == count
 
     async def _samples(self, prefix: str | tuple[str, ...]) -> dict[str, float]:
-        lines = (await self._http.get("/metrics")).text.splitlines()
-        found = (line.rpartition(" ") for line in lines if line.startswith(prefix))
-        return {name: float(value) for name, _, value in found}
+        return samples((await self._http.get("/metrics")).text, prefix)
 
 
 class _Clients:
@@ -174,25 +207,13 @@ class _Clients:
     async def _outcome(self, body: dict[str, object]) -> str:
         try:
             async with self._http.stream("POST", "/v1/completions", json=body) as response:
-                text = (await response.aread()).decode()
+                content = await response.aread()
         except httpx.TimeoutException:
             return "no answer"
         except httpx.TransportError as error:
             return f"connection broke ({type(error).__name__})"
-        if response.status_code != 200:
-            code = json.loads(text)["error"]["code"]
-            return f"{response.status_code} {code}" + (
-                ", Retry-After" if "retry-after" in response.headers else ""
-            )
-        return end_of_stream(text) if body["stream"] else "answered"
-
-
-def end_of_stream(text: str) -> str:
-    """What became of an answer whose events are these."""
-    last = text.strip().rpartition("\n")[2].removeprefix("data: ")
-    if last == "[DONE]":
-        return "answered"
-    return "error event" if last.startswith('{"error"') else "broken off"
+        is_stream = bool(body["stream"])
+        return ending(response.status_code, response.headers, content, is_stream=is_stream)
 
 
 if __name__ == "__main__":

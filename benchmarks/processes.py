@@ -45,6 +45,11 @@ class ChildProcess:
         )
 
     @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
     def has_ended(self) -> bool:
         """Whether it is gone."""
         return self._process.poll() is not None
@@ -74,10 +79,15 @@ class ChildProcess:
             return line
         raise ContestantFailed(self.last_words())
 
+    def log(self) -> str:
+        """What it wrote so far."""
+        # From a place of our own: the process writes where the file that it shares with us stands.
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), size, 0).decode(errors="replace")
+
     def last_words(self) -> str:
         """The last line it wrote."""
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        lines = self.log().strip().splitlines()
         return lines[-1].strip() if lines else f"ended with exit code {self._process.poll()}"
 
     def freeze(self) -> None:
@@ -88,8 +98,8 @@ class ChildProcess:
         """Let it run again."""
         self._signal(signal.SIGCONT)
 
-    def stop(self) -> None:
-        """End it and what it started."""
+    def stop(self) -> int:
+        """End it and what it started; returns its exit status."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)  # a frozen process hears nothing
         try:
@@ -98,6 +108,7 @@ class ChildProcess:
             self._signal(signal.SIGKILL)
             self._process.wait()
         self._log.close()
+        return self._process.returncode
 
     def _signal(self, number: signal.Signals) -> None:
         if not self.has_ended:

@@ -18,7 +18,7 @@ from benchmarks.comparisons import (
 from benchmarks.contestants import LLAMA_CPP, STRIDE
 from benchmarks.workloads import DECODE, PREFILL, STREAMS_8, STREAMS_16
 
-BEGIN, END = "<!-- plain:begin -->", "<!-- plain:end -->"
+PLAIN = "plain"  # the section of the page that is written from here
 
 
 class Report(NamedTuple):
@@ -164,17 +164,23 @@ def one_line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def between_markers(page: str, generated: str) -> str:
+def markers(section: str) -> tuple[str, str]:
+    """What stands around a generated section of a page."""
+    return f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
+
+
+def between_markers(page: str, generated: str, section: str = PLAIN) -> str:
     """The page with what stands between the markers replaced; the prose around it stays.
 
     Raises:
         ValueError: the markers are not there once each, in order.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise ValueError(f"the page needs one {BEGIN} and one {END} after it")
-    before, rest = page.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}\n\n{generated}\n\n{END}{after}"
+    begin, end = markers(section)
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise ValueError(f"the page needs one {begin} and one {end} after it")
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n\n{generated}\n\n{end}{after}"
 
 
 # --- JSON ------------------------------------------------------------------------------------

@@ -1,14 +1,14 @@
 """Who may begin: one decision before any work is done for a request, and the permits it gave."""
 
-import math
-from collections import Counter
+import time
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from server.comebacks import Comebacks, whole_seconds
 from server.errors import backlogged, queue_full
 
-_LONGEST_WAIT = 60  # seconds that a client is asked to wait
 _CHARACTERS_PER_TOKEN = 4  # of a prompt that is not tokenised yet
 
 
@@ -37,6 +37,7 @@ class Permit:
     tenant: str
     answers: int
     waiting_tokens: int
+    since: float  # monotonic
 
 
 class Admission:
@@ -51,6 +52,10 @@ class Admission:
         self._permits: set[Permit] = set()
         self._answers: Counter[str] = Counter()  # by tenant
         self._waiting_tokens = 0
+        self._comebacks = Comebacks(caps.answers)
+        self._comebacks_of_key: defaultdict[str, Comebacks] = defaultdict(
+            lambda: Comebacks(caps.per_key)
+        )
 
     @property
     def requests(self) -> int:
@@ -75,7 +80,7 @@ class Admission:
             ApiError: there is too much to do already.
         """
         self._check(tenant, answers, prompt_tokens)
-        permit = Permit(tenant, answers, prompt_tokens)
+        permit = Permit(tenant, answers, prompt_tokens, time.monotonic())
         self._permits.add(permit)
         self._answers[tenant] += answers
         self._waiting_tokens += prompt_tokens
@@ -96,12 +101,16 @@ class Admission:
         self._answers[permit.tenant] -= permit.answers
         if not self._answers[permit.tenant]:
             del self._answers[permit.tenant]
+        held = time.monotonic() - permit.since
+        self._comebacks.freed(held)
+        self._comebacks_of_key[permit.tenant].freed(held)
 
     def _check(self, tenant: str, answers: int, prompt_tokens: int) -> None:
         if self.answers + answers > self.caps.answers:
-            raise queue_full(self.caps.answers)
+            raise queue_full(self.caps.answers, self._comebacks.next_turn(time.monotonic()))
         if self._answers[tenant] + answers > self.caps.per_key:
-            raise queue_full(self.caps.per_key, of_key=True)
+            turn = self._comebacks_of_key[tenant].next_turn(time.monotonic())
+            raise queue_full(self.caps.per_key, turn, of_key=True)
         self._check_backlog(prompt_tokens)
 
     def _check_backlog(self, prompt_tokens: int) -> None:
@@ -111,8 +120,4 @@ class Admission:
             return
         seconds = (self._waiting_tokens + prompt_tokens) / rate
         if seconds > self.caps.first_token_seconds:
-            raise backlogged(_wait(seconds - self.caps.first_token_seconds))
-
-
-def _wait(seconds: float) -> int:
-    return min(_LONGEST_WAIT, max(1, math.ceil(seconds)))
+            raise backlogged(whole_seconds(seconds - self.caps.first_token_seconds))

@@ -81,10 +81,12 @@ async def events(
     new_writer: NewWriter,
     *,
     include_usage: bool,
+    on_over: Callable[[], None] = lambda: None,
 ) -> AsyncGenerator[bytes]:
     """The events of a stream whose first part has already come.
 
-    An engine failure is the last event: it is too late for a status.
+    An engine failure is the last event: it is too late for a status. ``on_over`` is called before
+    the last event leaves: a client that has read it may ask again at once.
     """
     stream = Stream(job, new_writer, include_usage=include_usage)
     yield stream.frames(first)
@@ -93,8 +95,10 @@ async def events(
             if frames := stream.frames(part):
                 yield frames
     except ApiError as error:
+        on_over()
         yield event(error.body())
     else:
+        on_over()
         yield stream.end()
 
 

@@ -148,10 +148,11 @@ def draining() -> ApiError:
     )
 
 
-def queue_full(limit: int, *, of_key: bool = False) -> ApiError:
+def queue_full(limit: int, seconds: int, *, of_key: bool = False) -> ApiError:
     """As many answers as are allowed are in progress."""
     whose = " for this API key" if of_key else ""
-    return _overloaded(f"{limit} answers are in progress{whose}: as many as may be", "queue_full")
+    message = f"{limit} answers are in progress{whose}: as many as may be"
+    return _overloaded(message, "queue_full", seconds)
 
 
 def backlogged(seconds: int) -> ApiError:
@@ -159,7 +160,7 @@ def backlogged(seconds: int) -> ApiError:
     return _overloaded("Too many prompt tokens are waiting to be read", "token_backlog", seconds)
 
 
-def _overloaded(message: str, reason: RejectionReason, seconds: int = 2) -> ApiError:
+def _overloaded(message: str, reason: RejectionReason, seconds: int) -> ApiError:
     return ApiError(
         429,
         f"{message}. Please retry after {seconds} s",

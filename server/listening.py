@@ -20,6 +20,9 @@ from server.settings import Settings
 _SECONDS_UNREADY = 1.0  # at least, before the port is closed
 _SECONDS_BETWEEN_LOOKS = 0.02
 _SECONDS_TO_CLOSE = 3  # for clients that do not read the end of their answer
+# That an idle connection is kept. Many clients give one up after five seconds, as uvicorn would:
+# then both act at once, and a request may go into a connection that is just being closed.
+_SECONDS_KEPT = 75
 
 
 def log_to_the_console(level: str) -> None:
@@ -126,5 +129,6 @@ def _config(app: FastAPI) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_SECONDS_KEPT,
         timeout_graceful_shutdown=_SECONDS_TO_CLOSE,
     )

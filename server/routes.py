@@ -91,8 +91,11 @@ async def _answer(
     # Awaited before the headers leave, so that an early failure still has its status.
     first = await first_unless_gone(request.receive, parts)
     request.state.choice = job.answered_by
-    frames = events(job, first, parts, new_writer, include_usage=body.include_usage)
-    return EventStream(frames, source=parts, held=held.pop_all())
+    own = held.pop_all()
+    frames = events(
+        job, first, parts, new_writer, include_usage=body.include_usage, on_over=own.close
+    )
+    return EventStream(frames, source=parts, held=own)
 
 
 @router.get("/v1/models")

@@ -15,12 +15,12 @@ from benchmarks.comparisons import (
 from benchmarks.contestants import ENGINE, GENERATE, LLAMA_CPP, STRIDE, TRANSFORMERS
 from benchmarks.processes import ContestantFailed
 from benchmarks.report import (
-    BEGIN,
-    END,
+    PLAIN,
     Report,
     as_json,
     between_markers,
     markdown,
+    markers,
     spread_text,
     table,
 )
@@ -29,6 +29,7 @@ from benchmarks.streaming import read_stream
 from benchmarks.timing import Timing, decode_speed, prefill_speed
 from benchmarks.workloads import DECODE, PREFILL, STREAMS_8, STREAMS_16, Workload
 
+BEGIN, END = markers(PLAIN)
 OURS, THEIRS = Series(DECODE, STRIDE), Series(DECODE, GENERATE)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.kills import end_of_stream
+from benchmarks.endings import end_of_stream
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Requests, bytes and streams that nobody would send on purpose."""
