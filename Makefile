@@ -6,7 +6,7 @@ ARGS ?=
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint format bench-plain clean
+.PHONY: help install serve test lint format bench bench-plain clean
 
 help:  ## Show the targets
 	@echo "Usage: make TARGET [ARGS=\"…\"]"
@@ -29,6 +29,9 @@ lint: $(INSTALLED)  ## Check style, formatting and types
 format: $(INSTALLED)  ## Fix style and formatting
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+bench: $(INSTALLED)  ## Measure Stride and other servers side by side; ARGS="--short" within five minutes
+	@$(VENV)/bin/stride bench $(ARGS)
 
 bench-plain: $(INSTALLED)  ## Measure plain decoding against other engines; ARGS="--write" keeps the results
 	$(VENV)/bin/python -m benchmarks.plain $(ARGS)

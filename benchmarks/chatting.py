@@ -1,5 +1,6 @@
 """Chat answers over HTTP: what streams back, when, and what the server says of it."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -8,16 +9,17 @@ from typing import Any, NamedTuple
 
 from benchmarks.contestants import Server
 from benchmarks.processes import ContestantFailed, python
-from benchmarks.streaming import events, received
+from benchmarks.streaming import Address, events, received
 
-_PATH = "/v1/chat/completions"
+_SECONDS_TO_ANSWER = 600.0
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class ChatAnswer(NamedTuple):
     """One answer; seconds count from when its clock was started.
 
-    ``pieces`` are the characters that came, each time with the second. ``decoding`` is the
-    server's own report.
+    ``pieces`` are the characters that came, each time with the second. ``decoding`` is what Stride
+    reports of it, ``timings`` what llama.cpp does. ``sent`` is when it was asked for.
     """
 
     text: str
@@ -26,6 +28,8 @@ class ChatAnswer(NamedTuple):
     seconds: float
     pieces: tuple[tuple[float, int], ...]
     decoding: Mapping[str, Any]
+    timings: Mapping[str, Any] = _NOTHING
+    sent: float = 0.0
 
     def tokens_until(self, seconds: float) -> float:
         """The part of its tokens that had come by then, by its characters."""
@@ -51,11 +55,6 @@ class ChatServer(Server):
     def base_url(self) -> str:
         """Where its API is, as clients are told it."""
         return f"{self.url}/v1"
-
-    @property
-    def model(self) -> str:
-        """The name of what it serves."""
-        return self._model
 
     def command(self, port: int) -> list[str]:
         """What starts it."""
@@ -88,8 +87,25 @@ class ChatServer(Server):
             "decoding": dict(decoding),
             **fields,
         }
-        clock = perf_counter() if started is None else started
-        return read_answer(await received("127.0.0.1", self._port, body, clock, _PATH))
+        return await asked(self.address, body, started)
+
+
+async def asked(
+    address: Address, body: Mapping[str, Any], started: float | None = None
+) -> ChatAnswer:
+    """Ask for a streamed answer. The clock is started now unless it runs already.
+
+    Raises:
+        ContestantFailed: there is no answer.
+    """
+    sent = perf_counter()
+    clock = sent if started is None else started
+    try:
+        async with asyncio.timeout(_SECONDS_TO_ANSWER):
+            chunks = await received(address, "/chat/completions", body, clock)
+        return read_answer(chunks)._replace(sent=sent - clock)
+    except (OSError, ValueError, LookupError, TimeoutError) as error:
+        raise ContestantFailed(f"{type(error).__name__}: {error}") from error
 
 
 def read_answer(chunks: Sequence[tuple[float, bytes]]) -> ChatAnswer:
@@ -99,20 +115,21 @@ def read_answer(chunks: Sequence[tuple[float, bytes]]) -> ChatAnswer:
         ContestantFailed: the stream holds an error or no text.
     """
     pieces: list[tuple[float, str]] = []
-    last: Mapping[str, Any] = {}
+    reports: dict[str, Any] = {}  # the latest of each kind: servers end their streams differently
     for seconds, event in events(chunks):
         if "error" in event:
             raise ContestantFailed(str(event["error"]))
         if text := "".join(choice["delta"].get("content") or "" for choice in event["choices"]):
             pieces.append((seconds, text))
-        last = event
+        reports |= {name: report for name, report in event.items() if report}
     if not pieces:
         raise ContestantFailed("an answer without text")
     return ChatAnswer(
         text="".join(text for _, text in pieces),
-        num_tokens=last["usage"]["completion_tokens"],
+        num_tokens=reports.get("usage", {}).get("completion_tokens", 0),
         first=pieces[0][0],
         seconds=chunks[-1][0],
         pieces=tuple((seconds, len(text)) for seconds, text in pieces),
-        decoding=last.get("decoding", {}),
+        decoding=reports.get("decoding", {}),
+        timings=reports.get("timings", {}),
     )

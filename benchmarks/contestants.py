@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks import llama_cpp
 from benchmarks.processes import ChildProcess, ContestantFailed, python, threads
-from benchmarks.streaming import stream_all
+from benchmarks.streaming import Address, stream_all
 from benchmarks.timing import Timing
 from benchmarks.workloads import MOST_STREAMS
 from decoding.models import ModelError, Progress
@@ -127,6 +127,16 @@ class Server(Child):
         """Where it listens."""
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def address(self) -> Address:
+        """Where its API is."""
+        return Address("127.0.0.1", self._port)
+
+    @property
+    def model(self) -> str:
+        """The name of what it serves."""
+        return self._model
+
     def command(self, port: int) -> list[str]:
         """What starts it."""
         raise NotImplementedError
@@ -182,20 +192,25 @@ class StrideServer(Server):
 
 
 class TransformersServer(Server):
-    """``transformers serve`` with continuous batching, its options at their defaults but for one.
+    """``transformers serve``, its options at their defaults but for one.
 
-    By default its cache takes nine tenths of all memory the machine has, whoever else uses it, and
-    the kernel ends the run; a quarter leaves room for a hundred of our longest prompts.
+    By default the cache of continuous batching takes nine tenths of all memory the machine has,
+    whoever else uses it, and the kernel ends the run; a quarter leaves room for a hundred of our
+    longest prompts.
     """
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(TRANSFORMERS, str(directory))
+    def __init__(
+        self, directory: Path, name: str = TRANSFORMERS, *, continuous_batching: bool = True
+    ) -> None:
+        super().__init__(name, str(directory))
+        self._batching = ["--continuous-batching", "--cb-max-memory-percent", "0.25"]
+        if not continuous_batching:
+            self._batching = []
 
     def command(self, port: int) -> list[str]:
         """What starts it: its console script, whose module has no other name to run it by."""
         script = "from transformers.cli.transformers import main; main()"
-        options = ["--continuous-batching", "--device", "cpu", "--dtype", "bfloat16"]
-        options += ["--cb-max-memory-percent", "0.25"]
+        options = [*self._batching, "--device", "cpu", "--dtype", "bfloat16"]
         where = ["--host", "127.0.0.1", "--port", str(port)]
         return python("-c", script, "serve", *options, *where, self._model)
 
@@ -206,12 +221,25 @@ class TransformersServer(Server):
 
 
 class LlamaCppServer(Server):
-    """llama.cpp's own server, installed by the first start that needs it."""
+    """llama.cpp's own server, installed by the first start that needs it.
 
-    def __init__(self, cache: Path, progress: Progress) -> None:
-        super().__init__(LLAMA_CPP, "default")
+    ``speculation`` is how it guesses, in its own words (``--spec-type``). One that ``remembers``
+    keeps what it has read and answered, as is its default.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        progress: Progress,
+        name: str = LLAMA_CPP,
+        *,
+        speculation: str = "none",
+        remembers: bool = False,
+    ) -> None:
+        super().__init__(name, "default")
         self._cache = cache
         self._progress = progress
+        self._modes = [speculation, *(["remembers"] if remembers else [])]
 
     def command(self, port: int) -> list[str]:
         """What starts it: a program of ours, run by the Python that has llama.cpp."""
@@ -222,7 +250,7 @@ class LlamaCppServer(Server):
             raise ContestantFailed(str(problem)) from problem
         # -P: the modules beside the program are ours, and not for that Python.
         program = [str(interpreter), "-P", str(llama_cpp.SERVER), str(gguf)]
-        return [*program, *map(str, (port, threads(), MOST_STREAMS))]
+        return [*program, *map(str, (port, threads(), MOST_STREAMS)), *self._modes]
 
     def fields(self, new_tokens: int) -> Mapping[str, Any]:
         """How to ask for greedy answers that do not stop early; usage comes unasked."""

@@ -90,9 +90,13 @@ def versions() -> Iterable[str]:
 
 
 def commit() -> str:
-    """The commit of the checkout, and whether anything was changed since."""
+    """The commit of the checkout, and whether anything was changed since.
+
+    Not in docs/, into which benchmarks write what they have measured.
+    """
     short = git("rev-parse", "--short=12", "HEAD")
-    return f"{short} with uncommitted changes" if git("status", "--porcelain") else short
+    changed = git("status", "--porcelain", "--", ".", ":!docs")
+    return f"{short} with uncommitted changes" if changed else short
 
 
 def git(*arguments: str) -> str:

@@ -2,12 +2,15 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmarks.chatting import ChatAnswer, ChatServer
+from benchmarks.chatting import ChatAnswer
 from benchmarks.processes import ContestantFailed
+
+Task = Callable[[float], Awaitable[Sequence[ChatAnswer]]]
+"""Asks one question, or several in turn; given when the clock of all tasks was started."""
 
 
 class ServedLoad(NamedTuple):
@@ -30,32 +33,28 @@ class ServedLoad(NamedTuple):
         return Counter(str(each.decoding.get("strategy")) for each in self.answers)
 
 
-async def under_served_load(
-    server: ChatServer,
-    questions: Sequence[str],
-    streams: int,
-    max_tokens: int,
-    decoding: Mapping[str, Any],
-) -> ServedLoad:
-    """Ask the questions in their order, ``streams`` at a time, as long as there are so many.
+async def under_served_load(tasks: Sequence[Task], streams: int) -> ServedLoad:
+    """Do the tasks in their order, ``streams`` at a time, as long as there are so many.
 
     Raises:
-        ContestantFailed: there are fewer questions than streams, or one was not answered.
+        ContestantFailed: there are fewer tasks than streams, or a question was not answered.
     """
-    if len(questions) < streams:
-        raise ContestantFailed(f"{len(questions)} questions do not make {streams} streams")
+    if len(tasks) < streams:
+        raise ContestantFailed(f"{len(tasks)} tasks do not make {streams} streams")
     started = perf_counter()
-    waiting = iter(questions)
+    waiting = iter(tasks)
     answers: list[ChatAnswer] = []
-    ends: list[float] = []  # when each stream had nothing left to ask
+    ends: list[float] = []  # when each stream had nothing left to do
 
     async def stream() -> None:
-        answers.extend(
-            [await server.ask(each, max_tokens, decoding, started=started) for each in waiting]
-        )
+        for task in waiting:
+            answers.extend(await task(started))
         ends.append(perf_counter() - started)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(streams):
-            group.create_task(stream())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(streams):
+                group.create_task(stream())
+    except ExceptionGroup as failures:  # the first one has ended the other streams
+        raise failures.exceptions[0] from None
     return ServedLoad(min(ends), answers)

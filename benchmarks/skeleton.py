@@ -25,7 +25,7 @@ from benchmarks.chatting import ChatAnswer, ChatServer
 from benchmarks.conversations import Conversation, read
 from benchmarks.machine import OtherLoad
 from benchmarks.processes import ROOT
-from benchmarks.served_load import ServedLoad, under_served_load
+from benchmarks.served_load import ServedLoad, Task, under_served_load
 from benchmarks.skeleton_findings import (
     AUTO,
     DECODING,
@@ -184,7 +184,8 @@ class Measurement:
         texts = [question.text for question in self._questions]
         texts = list(islice(cycle(texts), max(len(texts), 2 * STREAMS)))
         with self._started(ChatServer.of_model(self._directory), _TURNS) as server:
-            return asyncio.run(under_served_load(server, texts, STREAMS, NEW_TOKENS, decoding))
+            tasks = [_asking(server, text, decoding) for text in texts]
+            return asyncio.run(under_served_load(tasks, STREAMS))
 
     # --- through another server ---
 
@@ -223,6 +224,13 @@ class Measurement:
         if not self._progress.console.is_terminal:
             self._progress.console.print(title)
         return enumerate(self._progress.track(self._questions, description=title))
+
+
+def _asking(server: ChatServer, question: str, decoding: Mapping[str, Any]) -> Task:
+    async def asked(started: float) -> list[ChatAnswer]:
+        return [await server.ask(question, NEW_TOKENS, decoding, started=started)]
+
+    return asked
 
 
 def turned(turns: Turns, number: int) -> list[str]:

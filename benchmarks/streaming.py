@@ -6,14 +6,22 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.processes import ContestantFailed
 from benchmarks.timing import Timing
 
 _SECONDS_TO_ANSWER = 600.0
 _READ_BYTES = 1 << 16
-_COMPLETIONS = "/v1/completions"
+
+
+class Address(NamedTuple):
+    """Where an API is reached; ``base`` is the path that all of its paths begin with."""
+
+    host: str
+    port: int
+    base: str = "/v1"
+    is_encrypted: bool = False
 
 
 async def stream_all(host: str, port: int, bodies: Sequence[Mapping[str, Any]]) -> list[Timing]:
@@ -29,20 +37,21 @@ async def stream_all(host: str, port: int, bodies: Sequence[Mapping[str, Any]]) 
 
 async def stream(host: str, port: int, body: Mapping[str, Any], started: float) -> Timing:
     """Post one body and time what streams back."""
-    return read_stream(await received(host, port, body, started))
+    return read_stream(await received(Address(host, port), "/completions", body, started))
 
 
 async def received(
-    host: str, port: int, body: Mapping[str, Any], started: float, path: str = _COMPLETIONS
+    address: Address, path: str, body: Mapping[str, Any], started: float
 ) -> list[tuple[float, bytes]]:
     """Post one body. While the clock runs chunks are only kept; they are read afterwards.
 
     By hand, because the client shares the cores with the server it measures: an HTTP library takes
     several times as long over every token.
     """
-    reader, writer = await asyncio.open_connection(host, port)
+    host, port, base, is_encrypted = address
+    reader, writer = await asyncio.open_connection(host, port, ssl=is_encrypted or None)
     try:
-        writer.write(request(host, port, json.dumps(body).encode(), path))
+        writer.write(request(host, port, json.dumps(body).encode(), base + path))
         chunks: list[tuple[float, bytes]] = []
         while data := await reader.read(_READ_BYTES):
             chunks.append((perf_counter() - started, data))
@@ -51,7 +60,7 @@ async def received(
     return body_of(chunks)
 
 
-def request(host: str, port: int, body: bytes, path: str = _COMPLETIONS) -> bytes:
+def request(host: str, port: int, body: bytes, path: str) -> bytes:
     """A request after whose answer the server closes the connection."""
     return (
         f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from decoding.models import ModelFiles
 
 FAILED, MISUSED = 1, 2
+CHECKOUT = Path(__file__).parents[1]
 
 app = typer.Typer(
     help="An OpenAI-compatible inference server that answers in fewer forward passes.",
@@ -107,6 +108,23 @@ def info(config: Path | None = None, **options: object) -> int:
     from server.inspection import show
 
     return show(settings, model)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,  # the benchmark has options of its own, and says so itself
+    help="Measure Stride and other servers side by side (in a checkout); options: bench --help.",
+)
+def bench(context: typer.Context) -> int:
+    """Become the benchmark, which is no part of what is installed: it lives in the checkout."""
+    if not (CHECKOUT / "benchmarks" / "side_by_side").is_dir():
+        return complain(
+            "the benchmark needs a checkout of Stride, installed with --editable", FAILED
+        )
+    path = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
+    # -P: what lies in the user's directory is not imported by accident.
+    command = [sys.executable, "-P", "-m", "benchmarks.side_by_side", *context.args]
+    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})
 
 
 def settings_from(config: Path | None, options: Mapping[str, object]) -> Settings:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from decoding.report import Cost, EngineInfo
+from server import cli
 from server.cli import main, warn
 from server.settings import Settings, load, option_name
 from server.summary import curl, summary
@@ -160,3 +161,32 @@ def test_a_piped_summary_has_no_escape_codes(tmp_path: Path) -> None:
     text = path.read_text()
     assert "\x1b" not in text
     assert any(line.startswith("curl") and line.endswith("'") for line in text.splitlines())
+
+
+# --- the benchmark ---
+
+
+def test_the_benchmark_has_options_of_its_own() -> None:
+    result = python("from server.cli import main; main(['bench', '--help'])")
+    assert result.returncode == 0, result.stderr
+    assert "--short" in result.stdout and "--fresh" in result.stdout
+
+
+def test_the_benchmark_is_given_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    become: list[list[str]] = []
+    monkeypatch.setattr(os, "execve", lambda path, command, env: become.append(command))
+    main(["bench", "--short", "--url", "vLLM=http://gpu:8000/v1"])
+    assert become[0][-4:] == [
+        "benchmarks.side_by_side",
+        "--short",
+        "--url",
+        "vLLM=http://gpu:8000/v1",
+    ]
+
+
+def test_without_a_checkout_there_is_no_benchmark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "CHECKOUT", tmp_path)
+    assert main(["bench"]) == 1
+    assert "needs a checkout" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""Stride and its peers, asked the same over HTTP in alternating turns."""
