@@ -55,9 +55,7 @@ def create_app(
     )
     metrics.watch(engine)
     metrics.limit(services.admission.caps.answers)
-    return new_app(
-        router, services, metrics, api_keys=api_keys, traces=traces, lifespan=lifespan
-    )
+    return new_app(router, services, metrics, api_keys=api_keys, traces=traces, lifespan=lifespan)
 
 
 def _prefill_rate(engine: EngineClient) -> float | None:

@@ -75,7 +75,7 @@ def test_four_requests_are_answered_by_the_four_strategies_shown(
 
 def test_the_make_targets_exist() -> None:
     targets = set(re.findall(r"^make ([a-z-]+)", README, re.MULTILINE))
-    assert targets == {"serve", "test"}
+    assert targets == {"serve", "test", "bench"}
     assert targets <= set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 
 

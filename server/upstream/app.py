@@ -44,6 +44,4 @@ def create_app(
     metrics.registry.register(
         StateCollector(model_names[-1], lambda: len(services.exchanges), lambda: upstream.ready)
     )
-    return new_app(
-        router, services, metrics, api_keys=api_keys, traces=traces, lifespan=lifespan
-    )
+    return new_app(router, services, metrics, api_keys=api_keys, traces=traces, lifespan=lifespan)

@@ -100,9 +100,7 @@ async def _look(target: Target) -> Look:
         await upstream.leave()
 
 
-def _app(
-    settings: Settings, target: Target, traces: Traces | None, started: float
-) -> FastAPI:
+def _app(settings: Settings, target: Target, traces: Traces | None, started: float) -> FastAPI:
     metrics = Metrics(target.model, STRATEGIES)
     upstream = Upstream(target, CallMetrics(metrics))
 
