@@ -8,10 +8,12 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
+import tokenizers
 from rich.console import Console
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.replay import Replay
+from decoding.engine import Engine
 from decoding.load import load_engine, new_engine
 from decoding.models import DEFAULT_MODEL, progress_on, resolve
 from decoding.options import Limits, LoadOptions, default_cache_dir
@@ -48,6 +50,7 @@ class Answerer:
         self._directory = directory
         self.engine, _ = load_engine(directory, directory.name, _OPTIONS)
         self.tokenizer = Tokenizer(PreTrainedTokenizerFast.from_pretrained(directory))
+        self._engines_tokenizer = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
 
     @classmethod
     def of_the_default_model(cls, console: Console) -> "Answerer":
@@ -58,6 +61,15 @@ class Answerer:
     def start_afresh(self) -> None:
         """Forget all that earlier requests have taught the engine: costs, worth of drafts, rows."""
         self.engine = new_engine(self.engine.runner, self._directory, _OPTIONS)
+
+    def unpriced(self, limits: Limits) -> Engine:
+        """An engine that knows nothing of prices or of others: it verifies all that is proposed."""
+        return Engine(
+            self.engine.runner,
+            tokenizer=self._engines_tokenizer,
+            eos=self.engine.eos,
+            limits=limits,
+        )
 
     def text(self, tokens: Sequence[int]) -> str:
         """The text of an answer, without the token that ended it."""

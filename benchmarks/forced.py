@@ -25,22 +25,29 @@ class Forced(NamedTuple):
     ours: Replay
 
 
-class _Forcing(NamedTuple):
-    documents: list[list[int]]
-    prompt: list[int]
-    target: list[int]
+class Forcing(NamedTuple):
+    """An answer that is to be said, whoever would have said it, and what it may repeat.
 
-    def llma(self) -> Drafter:
-        return Llma(self.documents, n=1, k=20)
+    LLMA copies from the documents, reference copy from the references and the prompt.
+    """
 
-    def ours(self) -> Drafter:
-        references = [Reference("document", tuple(document)) for document in self.documents]
-        return ReferenceCopy(references, self.prompt)
+    documents: Sequence[Sequence[int]]
+    references: Sequence[Reference]
+    prompt: Sequence[int]
+    target: Sequence[int]
+
+    def llma(self, *, n: int = 1, k: int = 20) -> Drafter:
+        """LLMA, by default as published."""
+        return Llma(self.documents, n=n, k=k)
+
+    def ours(self, *, match: int | None = None, copy: int | None = None) -> Drafter:
+        """Reference copy, by default at its defaults."""
+        return ReferenceCopy(self.references, self.prompt, match=match, copy=copy)
 
 
 def forced(tokenizer: Tokenizer, eos: Sequence[int], path: Path) -> Forced:
     """Replay one of LLMA's files."""
-    cases = [_case(tokenizer, eos, each) for each in read(path)]
+    cases = forcings(tokenizer, eos, path)
     return Forced(
         name=path.name,
         answers=len(cases),
@@ -49,14 +56,21 @@ def forced(tokenizer: Tokenizer, eos: Sequence[int], path: Path) -> Forced:
     )
 
 
-def _case(tokenizer: Tokenizer, eos: Sequence[int], conversation: Conversation) -> _Forcing:
+def forcings(tokenizer: Tokenizer, eos: Sequence[int], path: Path) -> list[Forcing]:
+    """The answers of one of LLMA's files."""
+    return [_forcing(tokenizer, eos, each) for each in read(path)]
+
+
+def _forcing(tokenizer: Tokenizer, eos: Sequence[int], conversation: Conversation) -> Forcing:
     """As LLMA lays it out; without several documents the query holds the only one already."""
     texts = [document.text for document in conversation.documents]
     query = conversation.turns[0]
     joined = "\n".join(texts)
     prompt = f"docs:\n{joined}\nquery: {query}\nanswer:" if len(texts) > 1 else query
-    return _Forcing(
-        documents=[tokenizer.encode_literally(text)[:_DOCUMENT_TOKENS] for text in texts],
+    documents = [tokenizer.encode_literally(text)[:_DOCUMENT_TOKENS] for text in texts]
+    return Forcing(
+        documents=documents,
+        references=[Reference("document", tuple(document)) for document in documents],
         prompt=tokenizer.encode_literally(prompt),
         target=[*tokenizer.encode_literally(conversation.target or ""), *eos[:1]],
     )

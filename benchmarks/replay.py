@@ -75,12 +75,19 @@ def _emitted(draft: Draft, rest: Sequence[int]) -> Sequence[int]:
 
 
 class ReferenceCopy:
-    """Our own, at its defaults, with all that it proposes verified."""
+    """Our own, at its defaults unless told otherwise, with all that it proposes verified."""
 
-    def __init__(self, references: Sequence[Reference], prompt: Sequence[int]) -> None:
+    def __init__(
+        self,
+        references: Sequence[Reference],
+        prompt: Sequence[int],
+        *,
+        match: int | None = None,
+        copy: int | None = None,
+    ) -> None:
         defaults = {name: option.default for name, option in options("reference").items()}
-        self._copier = Copier(references, prompt, match=defaults["match"])
-        self._nodes = defaults["copy"]
+        self._copier = Copier(references, prompt, match=match or defaults["match"])
+        self._nodes = copy or defaults["copy"]
 
     def draft(self) -> Draft:
         """The tree that is proposed."""

@@ -1,0 +1,1 @@
+"""``python -m benchmarks.sweeps``: the parameters that the papers swept, swept here."""
