@@ -1,5 +1,6 @@
 """The engine over a tiny model: whatever happens around a request, its answer is the same."""
 
+import random
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -30,6 +31,7 @@ from tokenizers import Tokenizer
 from tokenizers_in_memory import byte_tokenizer
 from transformers import LlamaForCausalLM
 
+from decoding import strategies
 from decoding.cost import CostModel
 from decoding.draft import Draft, Strategy, Verdict
 from decoding.engine import Engine
@@ -598,6 +600,24 @@ def test_an_abort_changes_no_other_answer(make_engine: MakeEngine, after: int) -
     assert client.answer(victim).finish_reason is None
     for index, request in ((0, first), (2, last)):
         assert client.answer(request).tokens == expected[index].tokens
+
+
+def test_a_thousand_aborts_leave_every_block_free(make_engine: MakeEngine) -> None:
+    """At random steps, among others that go on, by all strategies; ``finish`` counts the blocks."""
+    chance = random.Random(0)
+    lossless = [name for name in strategies.names() if strategies.is_lossless(name)]
+    client = Client(make_engine(num_blocks=16, step_tokens=48))
+    live: list[Request] = []
+    for number in range(1000):
+        while len(live) < 5:
+            prompt = prompt_of(chance.randrange(1, 60), number % 5)
+            fields = {"strategy": chance.choice(lossless), "n": chance.randrange(1, 3)}
+            live.append(client.ask(asking(prompt, max_tokens=100, **fields)))
+        for _ in range(chance.randrange(3)):
+            client.step()
+        client.engine.abort(live.pop(chance.randrange(5)).id)
+    client.finish()
+    assert total_preemptions(client) > 0
 
 
 def test_an_unknown_request_can_be_aborted(engine: Engine) -> None:
