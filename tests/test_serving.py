@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 import httpx
 import openai
+import psutil
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from prometheus_client.parser import text_string_to_metric_families
@@ -613,6 +615,19 @@ def test_pages_for_operators(http: httpx.Client, path: str, says: dict[str, str]
     response = http.get(path)
     assert response.status_code == 200
     assert says is None or response.json() == says
+
+
+def test_nothing_listens_but_what_was_asked_for(real_server: ServerProcess) -> None:
+    """And what the processes share has no name, by which it could be found or would stay."""
+    processes = [real_server.process, *real_server.children]
+    connections = [each for process in processes for each in process.net_connections("all")]
+    listening = {each.laddr for each in connections if each.status == psutil.CONN_LISTEN}
+    assert {f"http://{ip}:{port}" for ip, port in listening} == {real_server.url}
+    between = [each for each in connections if each.family == socket.AF_UNIX]
+    assert {each.laddr for each in between} == {""}
+    assert {each.type for each in connections} == {socket.SOCK_STREAM}
+    maps = (each.path for process in processes for each in process.memory_maps())
+    assert [path for path in maps if path.startswith("/dev/shm")] == []
 
 
 def test_the_summary_says_where_to_ask(real_server: ServerProcess) -> None:

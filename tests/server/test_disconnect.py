@@ -221,3 +221,18 @@ async def test_who_reads_nothing_holds_up_nobody_and_is_let_go(
         writer.close()
     assert engine.closed == [engine.requests[0].id]
     assert num_written < 5000
+
+
+async def test_five_hundred_connections_that_come_and_go_harm_nobody(
+    app: FastAPI, engine: FakeEngine
+) -> None:
+    """Half of them with a request."""
+    async with on_a_port(app) as port, asyncio.timeout(30):
+        for _ in range(10):
+            opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+            for number, (_, writer) in enumerate(opened):
+                if number % 2:
+                    writer.write(posted("chat"))
+                reset(writer)
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            assert (await ask(http)).status_code == 200

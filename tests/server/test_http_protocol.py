@@ -114,3 +114,12 @@ async def test_a_body_that_was_promised_and_trickles_in_is_cut_off(port: int) ->
 async def test_a_host_that_looks_like_a_path_leads_nowhere_else(port: int) -> None:
     head = b"GET /v1/nothing HTTP/1.1\r\nHost: a/health?x=\r\nConnection: close\r\n\r\n"
     assert (await sent(port, head)).startswith(b"HTTP/1.1 404")
+
+
+async def test_what_comes_before_a_bad_request_is_answered_and_nothing_behind_it(
+    port: int,
+) -> None:
+    answer = await sent(port, GOOD * 24 + b"nonsense\r\n\r\n" + GOOD * 25)
+    *good, bad = answer.split(b"HTTP/1.1 ")[1:]
+    assert [each[:3] for each in good] == [b"200"] * 24
+    assert bad.startswith(b"400")

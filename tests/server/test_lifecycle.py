@@ -4,10 +4,12 @@ import json
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import httpx
@@ -73,6 +75,14 @@ def assert_ended_cleanly(server: ServerProcess, children: list[psutil.Process]) 
     assert "Traceback" not in server.log
 
 
+def seconds_of_notice(server: ServerProcess) -> float:
+    """How long it is unready before nobody listens any more."""
+    wait_for(lambda: server.status("/ready") == 503, ENDS_IN)
+    begun = time.monotonic()
+    wait_for(lambda: server.status("/ready") is None, ENDS_IN)
+    return time.monotonic() - begun
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_code_0_and_leaves_nothing(
     ready_server: ServerProcess, number: signal.Signals
@@ -80,6 +90,7 @@ def test_a_signal_ends_it_with_code_0_and_leaves_nothing(
     children = ready_server.children
     assert len(children) == 1
     ready_server.signal(number)
+    assert seconds_of_notice(ready_server) > 0.8  # of the second that is promised
     assert_ended_cleanly(ready_server, children)
     assert "Stride is ready" in ready_server.log
     assert "Loading weights" not in ready_server.log
@@ -98,14 +109,22 @@ def test_it_is_alive_but_not_ready_while_it_loads(server: ServerProcess) -> None
     assert_ended_cleanly(server, children)
 
 
-def test_an_answer_in_progress_is_finished_first(ready_server: ServerProcess) -> None:
-    children = ready_server.children
-    with stream(ready_server, max_tokens=300) as events:
-        next(events)
+def test_ten_answers_in_progress_are_finished_first(ready_server: ServerProcess) -> None:
+    children, begun = ready_server.children, Barrier(11)
+
+    def read(_: int) -> list[str]:
+        with stream(ready_server, max_tokens=300) as events:
+            next(events)
+            begun.wait(ENDS_IN)
+            return list(events)
+
+    with ThreadPoolExecutor(10) as pool:
+        reading = pool.map(read, range(10))
+        begun.wait(ENDS_IN)
         ready_server.signal(signal.SIGTERM)
-        *rest, end = events
-    assert end == "[DONE]"
-    assert json.loads(rest[-1])["choices"][0]["finish_reason"] == "length"
+        for *rest, end in reading:
+            assert end == "[DONE]"
+            assert json.loads(rest[-1])["choices"][0]["finish_reason"] == "length"
     assert_ended_cleanly(ready_server, children)
 
 
