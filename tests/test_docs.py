@@ -52,3 +52,35 @@ def test_every_file_named_exists(page: Path) -> None:
         page.read_text("utf-8"),
     )
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+# --- the page of reliability ---
+
+RELIABILITY = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+# Whether it is in the gate, the case, what tests it
+ROW = r"^\| (\*\*)?([A-HJ-M]\d+|I-\d)(?:\*\*)? \| (?:.+?) \| (.+) \|$"
+CASES = re.findall(ROW, RELIABILITY, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", RELIABILITY)))
+)
+def test_every_test_that_is_named_exists(path: str, name: str) -> None:
+    assert name.startswith("test_")
+    assert name in defined_in(ROOT / path)
+
+
+def test_a_case_names_its_test_or_says_that_there_is_none() -> None:
+    for _, case, by in CASES:
+        assert by.startswith("not yet") or "::test_" in by, case
+
+
+def test_the_counts_of_cases_are_those_of_the_tables() -> None:
+    covered = [(bold, by) for bold, _, by in CASES if not by.startswith(("not yet", "in part"))]
+    gate, gate_covered = (sum(bool(row[0]) for row in rows) for rows in (CASES, covered))
+    assert len({case for _, case, _ in CASES}) == len(CASES)
+    stated = re.findall(r"(\d+) of the (\d+)", RELIABILITY)
+    assert [tuple(map(int, each)) for each in stated] == [
+        (len(covered), len(CASES)),
+        (gate_covered, gate),
+    ]
