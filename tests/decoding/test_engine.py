@@ -606,7 +606,7 @@ def test_a_thousand_aborts_leave_every_block_free(make_engine: MakeEngine) -> No
     """At random steps, among others that go on, by all strategies; ``finish`` counts the blocks."""
     chance = random.Random(0)
     lossless = [name for name in strategies.names() if strategies.is_lossless(name)]
-    client = Client(make_engine(num_blocks=40, step_tokens=48))
+    client = Client(make_engine(num_blocks=16, step_tokens=48))
     live: list[Request] = []
     for number in range(1000):
         while len(live) < 5:
