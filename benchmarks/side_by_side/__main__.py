@@ -14,7 +14,7 @@ import typer
 
 from benchmarks.processes import ROOT
 
-SHORT_MINUTES = 4.5  # a turn that has begun is finished
+SHORT_MINUTES = 4.25  # a turn that has begun is finished
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,7 +41,7 @@ def main(
         list[str] | None, typer.Option(help="Ask only these, by their names in the tables.")
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so many [none; short: 4.5].")
+        float | None, typer.Option(min=0, help="Stop after so many [none; short: 4.25].")
     ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew, whatever was measured before.")

@@ -106,7 +106,7 @@ def _findings(
             **facts,
             **llama_cpp.facts(cache),
             "Rounds": f"{asked.rounds}: of every kind so many sessions, and so many loads",
-            "Other load": f"{run.other_load:.0%} of the CPU while measuring",
+            **_other_load(run),
         },
         command=command("benchmarks.side_by_side"),
         size=workload.size,
@@ -130,3 +130,9 @@ def _bars(console: Console) -> Progress:
     progress = bars(console)
     progress.columns = (*progress.columns, TimeRemainingColumn())
     return progress
+
+
+def _other_load(run: Run) -> dict[str, str]:
+    if run.other_load is None:
+        return {}
+    return {"Other load": f"{run.other_load:.0%} of the CPU while measuring"}

@@ -22,8 +22,9 @@ from benchmarks.side_by_side.ways import Way
 
 ALONE = 1
 _MOST_PROBLEMS = 2  # of a way, before it is not asked any more
-_WARMING_UP = Session("warming up", (Conversation("", ("What makes a walk pleasant?",)),), 64)
+_WARMING_UP = Session("warming up", (Conversation("", ("What makes a walk pleasant?",)),), 96)
 _WAKING = Session("waking", (Conversation("", ("Good morning!",)),), 4)
+_ANY_WAY = Way("", "URL", "", "")
 
 
 class Turn(NamedTuple):
@@ -75,20 +76,22 @@ class Run:
         self._progress = progress
         self._problems: Counter[str] = Counter()
         self.failed: dict[str, str] = {}  # servers that did not start
-        self.other_load = 0.0
+        self.other_load: float | None = None  # while it was measuring
 
     def take(self, planned: Sequence[Turn], until: float) -> bool:
         """Take the turns that were not taken before; False if time ran out before the last one."""
         left = [turn for turn in planned if turn.key not in self._journal.done]
-        needed = {turn.way.server: self._servers[turn.way.server] for turn in left}
+        ways = list(dict.fromkeys(turn.way for turn in left))
         try:
-            self._start(list(needed.values()))
+            self._start(ways)
             return self._take_all(left, until)
         finally:
-            for server in needed.values():
-                server.stop()
+            for way in ways:
+                self._servers[way.server].stop()
 
     def _take_all(self, left: Sequence[Turn], until: float) -> bool:
+        if not left:
+            return True
         load = OtherLoad()
         try:
             for turn in self._progress.track(left, description="Asking"):
@@ -99,17 +102,22 @@ class Run:
         finally:
             self.other_load = load.share()
 
-    def _start(self, servers: Sequence[Server]) -> None:
-        for server in self._progress.track(servers, description="Starting"):
-            self._say(f"Starting {server.name}")
+    def _start(self, ways: Sequence[Way]) -> None:
+        started: set[str] = set()
+        for way in self._progress.track(ways, description="Starting"):
+            server = self._servers[way.server]
+            if way.server in self.failed:
+                continue
+            self._say(f"Starting {way.name}")
             try:
-                server.start()
+                if way.server not in started:
+                    server.start()
+                    started.add(way.server)
                 with _turn_of(server):
-                    way = Way("", "URL", server.name, "")
                     asyncio.run(asking.play(server, way, _WARMING_UP))
             except ContestantFailed as problem:
-                self.failed[server.name] = str(problem)
-                self._progress.console.print(f"{server.name} is out: {problem}", style="red")
+                self.failed[way.server] = str(problem)
+                self._progress.console.print(f"{way.name} is out: {problem}", style="red")
                 server.stop()
 
     def _take(self, turn: Turn) -> None:
@@ -120,7 +128,7 @@ class Run:
         try:
             with _turn_of(self._servers[way.server]) as server:
                 # Its memory and connections were asleep: a few tokens wake them beforehand.
-                asyncio.run(asking.play(server, way, _WAKING))
+                asyncio.run(asking.play(server, _ANY_WAY, _WAKING))
                 record = asyncio.run(self._record(turn, server))
         except ContestantFailed as problem:
             self._problems[way.name] += 1
