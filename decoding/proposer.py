@@ -1,6 +1,7 @@
 """Who drafts how much: strategies are asked, the budget grants, the governor lets rest."""
 
 from collections.abc import Collection
+from itertools import compress
 from math import inf
 from time import perf_counter
 
@@ -12,7 +13,8 @@ from decoding.request import Decision
 from decoding.sequence import Sequence
 
 _MANY = 8  # sequences that draft together: among so many, asking all of them every time is dear
-_PAUSE = 2  # steps in which one is not asked that had nothing likely enough to propose
+# Steps in which one is not asked that was granted nothing, the first time and after some
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 2, 16
 
 
 class Proposer:
@@ -52,26 +54,31 @@ class Proposer:
             _let_pass(ready)
             return {}
         started = perf_counter()
-        pause = _PAUSE if len(ready) >= _MANY else 0
-        drafts = self._granted(ready, [self._wished(seq, pause) for seq in ready])
+        drafts = self._asked(ready)
         seconds = perf_counter() - started
         self.seconds += seconds
         if self._budget is not None:
             self._plain_steps += _extra_steps(self.decisions[-1], seconds)
         return dict(zip(ready, drafts, strict=True))
 
-    def _wished(self, seq: Sequence, pause: int) -> Draft:
-        """What it would draft; if that is nothing, it is not asked for ``pause`` steps."""
+    def _asked(self, sequences: list[Sequence]) -> list[Draft]:
+        """What those are granted that are to be asked now; the others nothing."""
+        asked = [not seq.pause for seq in sequences]
+        drafts = self._granted(sequences, list(map(self._wished, sequences)))
+        if len(sequences) >= _MANY:
+            for seq, draft in zip(compress(sequences, asked), compress(drafts, asked), strict=True):
+                _space_out(seq, draft)
+        return drafts
+
+    def _wished(self, seq: Sequence) -> Draft:
+        """What it would draft, if it is to be asked now."""
         if seq.pause:
             seq.pause -= 1
             return NO_DRAFT
         if self._budget is not None:
             seq.least_chance = self._budget.least_chance
         # One token is emitted beside the accepted ones, so guess at most to the one before.
-        draft = seq.draft().clipped(depth=seq.num_remaining - 1, nodes=self._most)
-        if not draft.tokens:
-            seq.pause = max(seq.pause, pause)
-        return draft
+        return seq.draft().clipped(depth=seq.num_remaining - 1, nodes=self._most)
 
     def _granted(self, sequences: list[Sequence], wished: list[Draft]) -> list[Draft]:
         if self._budget is None:
@@ -113,6 +120,15 @@ def _let_pass(sequences: list[Sequence]) -> None:
     """A step of their pauses."""
     for seq in sequences:
         seq.pause = max(0, seq.pause - 1)
+
+
+def _space_out(seq: Sequence, granted: Draft) -> None:
+    """Ask one less and less often that is granted nothing."""
+    if granted.tokens:
+        seq.fruitless = 0
+        return
+    seq.pause = max(seq.pause, min(_SHORTEST_PAUSE << seq.fruitless, _LONGEST_PAUSE))
+    seq.fruitless = min(seq.fruitless + 1, _LONGEST_PAUSE)
 
 
 def _extra_steps(decision: Decision, guessing: float) -> float:

@@ -50,6 +50,7 @@ class Sequence:
         self.recycles = False  # whether it drafts from the successors in it
         self.least_chance = LEAST_CHANCE  # of a guess, for it to be worth proposing now
         self.pause = 0  # steps for which it is not to be asked for a draft; strategies may set it
+        self.fruitless = 0  # how often in a row it was asked among many and granted nothing
         self.account = Account()  # of what it may lose by the drafts of others
         self.decision: Decision | None = None  # the budget's, about its draft
         self._seed = choice_seed(request.sampling.seed, index)
