@@ -144,7 +144,7 @@ def _panel(
         y = top + _HEAD + number * (_BAR + _SPACE)
         yield f"<rect class='rail' x='{left}' y='{y}' width='{length}' height='{_BAR}' rx='3'/>"
         if value is None:
-            yield _text(left + 8, y + _BAR - 3.5, "not measured", kind="faint", size=11)
+            yield _text(left + 8, y + _BAR - 3.5, "no answer but loops", kind="faint", size=11)
             continue
         yield (
             f"<rect x='{left}' y='{y}' width='{max(value / most * length, 2):.1f}' height='{_BAR}'"
