@@ -13,8 +13,8 @@ from decoding.request import Decision
 from decoding.sequence import Sequence
 
 _MANY = 8  # sequences that draft together: among so many, asking all of them every time is dear
-# Steps in which one is not asked that was granted nothing, the first time and after some
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 2, 16
+_SHORTEST_PAUSE = 2  # steps in which one is not asked that was granted nothing; twice as many next
+_LONGEST_PAUSE_OF_MANY = 0.5  # for each sequence there is: the more there are, the dearer is asking
 
 
 class Proposer:
@@ -67,7 +67,7 @@ class Proposer:
         drafts = self._granted(sequences, list(map(self._wished, sequences)))
         if len(sequences) >= _MANY:
             for seq, draft in zip(compress(sequences, asked), compress(drafts, asked), strict=True):
-                _space_out(seq, draft)
+                _space_out(seq, draft, int(_LONGEST_PAUSE_OF_MANY * len(sequences)))
         return drafts
 
     def _wished(self, seq: Sequence) -> Draft:
@@ -122,13 +122,13 @@ def _let_pass(sequences: list[Sequence]) -> None:
         seq.pause = max(0, seq.pause - 1)
 
 
-def _space_out(seq: Sequence, granted: Draft) -> None:
+def _space_out(seq: Sequence, granted: Draft, longest: int) -> None:
     """Ask one less and less often that is granted nothing."""
     if granted.tokens:
         seq.fruitless = 0
         return
-    seq.pause = max(seq.pause, min(_SHORTEST_PAUSE << seq.fruitless, _LONGEST_PAUSE))
-    seq.fruitless = min(seq.fruitless + 1, _LONGEST_PAUSE)
+    seq.pause = max(seq.pause, min(_SHORTEST_PAUSE << seq.fruitless, longest))
+    seq.fruitless = min(seq.fruitless + 1, longest)
 
 
 def _extra_steps(decision: Decision, guessing: float) -> float:

@@ -88,7 +88,7 @@ class Policy(NamedTuple):
     options: Mapping[str, Mapping[str, OptionValue]] = MappingProxyType({})
     consistency_trained: bool = False
     lossless_only: bool = False
-    skeleton_beside: int = 2
+    skeleton_beside: int = 1
 
 
 DEFAULT_POLICY = Policy()

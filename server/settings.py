@@ -205,7 +205,7 @@ class Settings(BaseModel):
         group=ENGINE,
     )
     skeleton_beside: int = setting(
-        2,
+        1,
         "From so many requests in progress on, auto no longer answers list questions by skeleton; "
         "0 means never.",
         group=ENGINE,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_engine import VOCABULARY, Client, Decode, MakeEngine, asking, guessing, prompt_of
+from tiny_engine import VOCABULARY, Decode, asking, guessing, prompt_of
 
 from decoding.batch import Batcher, Turn
 from decoding.cache import BlockPool, BlockTable
@@ -345,25 +345,3 @@ def test_waiting_for_room_takes_no_blocks() -> None:
     waiting = batch.add(asking((*prompt_of(4), *prompt_of(8, 1)), max_tokens=1))
     batch.step()
     assert (waiting.table.num_blocks, waiting.computed) == (0, 0)
-
-
-def test_among_many_those_with_nothing_to_propose_are_asked_every_third_time(
-    make_engine: MakeEngine,
-) -> None:
-    asked: list[int] = []
-
-    def silent(seq: Sequence) -> Strategy:
-        while True:
-            asked.append(seq.num_answer)
-            yield Draft()
-
-    def asked_among(sequences: int) -> list[int]:
-        asked.clear()
-        client = Client(make_engine())
-        for _ in range(sequences):
-            client.ask(asking(max_tokens=10), silent)
-        client.finish()
-        return sorted(set(asked))
-
-    assert asked_among(2) == list(range(10))
-    assert asked_among(8) == [0, 1, 4, 7]
