@@ -52,6 +52,7 @@ def main(
     ] = None,
 ) -> None:
     """Measure, and write what was found."""
+    urls = dict(_named(each) for each in url or ())
     from benchmarks.side_by_side.command import Asked, measure  # transformers takes seconds
 
     folder = ROOT / "build" / "side-by-side" if short else ROOT / "docs" / "benchmarks"
@@ -60,7 +61,7 @@ def main(
     asked = Asked(
         is_short=short,
         rounds=rounds or (1 if short else 4),
-        urls=dict(_named(each) for each in url or ()),
+        urls=urls,
         workload=workload or (),
         model=model,
         only=only or (),
