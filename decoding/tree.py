@@ -54,8 +54,7 @@ def grow(guessers: Sequence[Guesser], *, nodes: int, least_chance: float) -> Dra
 
     def offer(chance: float, parent: int, states: _States) -> None:
         left = chance
-        least = least_chance / chance
-        found = [guess for guesser, state in states for guess in guesser.guesses(state, least)]
+        found = _guessed(states, least_chance / chance)
         for guess in _distinct(found) if len(found) > 1 else found:
             if left * guess.chance >= least_chance:
                 heappush(heap, (-left * guess.chance, next(order), parent, guess, states))
@@ -70,6 +69,19 @@ def grow(guessers: Sequence[Guesser], *, nodes: int, least_chance: float) -> Dra
         sources.append(guess.source)
         offer(-negative_chance, len(tokens) - 1, _behind(states, guess.token))
     return Draft(tuple(tokens), tuple(parents), tuple(chances), tuple(sources))
+
+
+def _guessed(states: _States, least_chance: float) -> list[Guess]:
+    """What they guess, until one of them is so sure that another guess would not be worth it."""
+    found: list[Guess] = []
+    left = 1.0
+    for guesser, state in states:
+        for guess in guesser.guesses(state, least_chance):
+            found.append(guess)
+            left *= 1 - guess.chance
+        if left < least_chance:
+            break
+    return found
 
 
 def _distinct(guesses: list[Guess]) -> list[Guess]:

@@ -32,7 +32,7 @@ def decode(
     copying: bool = True,
     recycling: bool = True,
     phrases: bool = True,
-    nodes: Annotated[int, Meta(ge=1, le=256)] = 48,
+    nodes: Annotated[int, Meta(ge=1, le=256)] = 96,
 ) -> Strategy:
     """Grow one tree from all sources, with the window beside it.
 

@@ -95,13 +95,22 @@ def test_no_strategy_changes_an_answer(
         assert everything(client, after) == everything(plain, before)
 
 
-def test_reference_copy_takes_few_steps_where_the_answer_is_known(make_engine: MakeEngine) -> None:
+@pytest.mark.parametrize(("options", "steps"), [({}, 1), ({"copy": 20}, 2), ({"copy": 10}, 4)])
+@pytest.mark.parametrize("recycling", [True, False])
+def test_reference_copy_takes_few_steps_where_the_answer_is_known(
+    make_engine: MakeEngine, options: dict[str, OptionValue], steps: int, recycling: bool
+) -> None:
     plain = answered(make_engine, [request := asking(max_tokens=40)])
     known = plain.answer(request).tokens
     references = (Reference("prediction", known, likeness=1.0),)
-    copying = replace(request, strategy="reference", references=references)
+    copying = replace(
+        request,
+        strategy="reference",
+        references=references,
+        options={**options, "recycling": recycling},
+    )
     answer = answered(make_engine, [copying]).answer(copying)
-    assert (answer.tokens, answer.steps) == (known, 2)
+    assert (answer.tokens, answer.steps) == (known, steps)
 
 
 def test_a_stop_string_inside_an_accepted_run_cuts_there(make_engine: MakeEngine) -> None:
