@@ -22,6 +22,7 @@ from benchmarks.endings import ending
 from benchmarks.keeping import Connection, ConnectionBroke, Reply
 from benchmarks.machine import OtherLoad
 from benchmarks.observing import ObservedServer, total
+from benchmarks.processes import python
 from benchmarks.reliability_page import Finding, milliseconds, percentile, section, write, yes
 
 TIMES = 10
@@ -121,9 +122,13 @@ async def _measure(server: ObservedServer, seconds: float) -> tuple[list[Finding
     other_load, looks = OtherLoad(), Looks(limit=limit)
     watching = asyncio.create_task(_watch(server.connection(), looks))
     parts: list[Part] = []
+    asked_beside: list[float] = []
     for number, clients in enumerate((limit, TIMES * limit, limit)):
         print(f"{clients} clients …", flush=True)
-        part = await _part(server, model, clients, seconds, number)
+        part_of = asyncio.create_task(_part(server, model, clients, seconds, number))
+        if clients != limit:
+            asked_beside = await _refusals_beside(server, model, seconds)
+        part = await part_of
         print(f"  {part.goodput:.0f} tokens/s, {len(part.refused)} refusals", flush=True)
         parts.append(part)
         if clients != limit:
@@ -135,7 +140,8 @@ async def _measure(server: ObservedServer, seconds: float) -> tuple[list[Finding
     is_idle = await server.until_idle(_SECONDS_AFTERWARDS)
     kept = is_idle and await server.gives_all_permits(model)
     alive = server.worker_ids() == workers
-    return _findings(parts, looks, calm, calm_again, kept=kept, alive=alive), other_load.share()
+    findings = _findings(parts, asked_beside, looks, calm, calm_again, kept=kept, alive=alive)
+    return findings, other_load.share()
 
 
 async def _part(
@@ -151,6 +157,15 @@ async def _part(
         )
     )
     return part
+
+
+async def _refusals_beside(server: ObservedServer, model: str, seconds: float) -> list[float]:
+    """How long refusals take a client in a process of its own, once it has settled."""
+    await asyncio.sleep(_SECONDS_TO_SETTLE)
+    command = python("-m", "benchmarks.refusals", str(server.port), model, str(seconds))
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    said, _ = await process.communicate()
+    return [float(each) for each in json.loads(said)]
 
 
 async def _client(
@@ -231,6 +246,7 @@ async def _watch(connection: Connection, looks: Looks) -> None:
 
 def _findings(
     parts: Sequence[Part],
+    asked_beside: Sequence[float],
     looks: Looks,
     calm: Sequence[float],
     calm_again: Sequence[float],
@@ -248,6 +264,7 @@ def _findings(
         Finding(f"Goodput of {overloaded.clients} clients", f"{overloaded.goodput:.0f} tokens/s"),
         share_of_capacity(overloaded.goodput, capacity),
         statuses(overloaded.asked),
+        refusals_beside(asked_beside),
         *refusals(overloaded.refused, overloaded.begun),
         Finding(
             "Answers took",
@@ -276,19 +293,25 @@ def statuses(asked: Sequence[Asked]) -> Finding:
     return Finding("What became of the requests", text, "200, 429, 503; no other end", is_met)
 
 
+def refusals_beside(seconds: Sequence[float]) -> Finding:
+    """How fast a refusal comes to a client that is not one of thousands in one process."""
+    name = f"A refusal takes, for a client in a process of its own ({len(seconds):,})"
+    if not seconds:
+        return Finding(name, "none", "p99 ≤ 50 ms", False)
+    is_fast = percentile(seconds, 0.99) <= _REFUSAL_SECONDS
+    return Finding(name, milliseconds(seconds), "p99 ≤ 50 ms", is_fast)
+
+
 def refusals(refused: Sequence[Asked], begun: float) -> list[Finding]:
-    """How fast a refusal comes, and what it says. The first ones, all at once, are told apart."""
+    """How fast they come to the clients, and what they say; the first ones are told apart."""
     if not refused:
         return [Finding("Refusals", "none")]
     settled = [each.seconds for each in refused if each.ended >= begun]
     at_first = [each.seconds for each in refused if each.ended < begun]
     retries = [each.retry_after or 0.0 for each in refused]
     is_sane = all(1 <= retry <= _LONGEST_RETRY for retry in retries)
-    is_fast = percentile(settled, 0.99) <= _REFUSAL_SECONDS
     return [
-        Finding(
-            f"A refusal takes ({len(settled):,})", milliseconds(settled), "p99 ≤ 50 ms", is_fast
-        ),
+        Finding(f"For the {len(settled):,} others", milliseconds(settled)),
         Finding(
             f"In the first {_SECONDS_TO_SETTLE:g} s, when all come at once ({len(at_first):,})",
             milliseconds(at_first),

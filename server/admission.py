@@ -72,6 +72,14 @@ class Admission:
         """Prompt tokens of requests that have not answered anything yet."""
         return self._waiting_tokens
 
+    def check_room(self, tenant: str) -> None:
+        """Refuse before anything of a request is read, if no answer may begin at all.
+
+        Raises:
+            ApiError: as many answers as may be are in progress.
+        """
+        self._check_places(tenant, 1)
+
     @contextmanager
     def permit(self, tenant: str, answers: int, prompt_tokens: int) -> Iterator[Permit]:
         """Hold a permit, for a prompt of about so many tokens.
@@ -106,12 +114,15 @@ class Admission:
         self._comebacks_of_key[permit.tenant].freed(held)
 
     def _check(self, tenant: str, answers: int, prompt_tokens: int) -> None:
+        self._check_places(tenant, answers)
+        self._check_backlog(prompt_tokens)
+
+    def _check_places(self, tenant: str, answers: int) -> None:
         if self.answers + answers > self.caps.answers:
             raise queue_full(self.caps.answers, self._comebacks.next_turn(time.monotonic()))
         if self._answers[tenant] + answers > self.caps.per_key:
             turn = self._comebacks_of_key[tenant].next_turn(time.monotonic())
             raise queue_full(self.caps.per_key, turn, of_key=True)
-        self._check_backlog(prompt_tokens)
 
     def _check_backlog(self, prompt_tokens: int) -> None:
         """What waits must be read in time; a request that nothing waits before is always taken."""

@@ -1,6 +1,7 @@
 """The endpoints: each parses, calls and shapes; what it works with is on the app's state."""
 
 import time
+from asyncio import to_thread
 from contextlib import ExitStack
 from typing import cast
 
@@ -34,11 +35,15 @@ def _services(request: Request) -> Services:
     return cast(Services, request.app.state.services)
 
 
+def _tenant(request: Request) -> str:
+    return getattr(request.state, "tenant", "")
+
+
 def _caller(request: Request, body: Generation, arrived: float, held: ExitStack) -> Caller:
     return Caller(
         arrived=arrived,
         held=held,
-        tenant=getattr(request.state, "tenant", ""),
+        tenant=_tenant(request),
         request_id=request.state.request_id,
         deadline=deadline_of(request.headers, body.deadline),
     )
@@ -48,6 +53,7 @@ def _caller(request: Request, body: Generation, arrived: float, held: ExitStack)
 async def chat_completions(request: Request) -> Response:
     """Continue a conversation."""
     services, arrived = _services(request), time.monotonic()
+    services.admission.check_room(_tenant(request))
     raw = await read_object(request, services.limits)
     _check_message_count(raw, services.limits.messages)
     check_documents(raw.get("documents"), services.limits)
@@ -62,6 +68,7 @@ async def chat_completions(request: Request) -> Response:
 async def completions(request: Request) -> Response:
     """Continue a text."""
     services, arrived = _services(request), time.monotonic()
+    services.admission.check_room(_tenant(request))
     raw = await read_object(request, services.limits)
     check_documents(raw.get("documents"), services.limits)
     body = parse(CompletionBody, raw)
@@ -144,7 +151,8 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Show the counters to Prometheus."""
-    return Response(_services(request).metrics.render(), media_type=CONTENT_TYPE)
+    text = await to_thread(_services(request).metrics.render)  # takes as long as some forwards
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 @router.get("/version")

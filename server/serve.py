@@ -20,7 +20,14 @@ from server.app import create_app
 from server.frames import LoadModel
 from server.hardware import device_of, threads_of_each
 from server.history import History
-from server.listening import Server, address, fail, listen, log_to_the_console
+from server.listening import (
+    Server,
+    address,
+    fail,
+    listen,
+    log_to_the_console,
+    prefer_the_event_loop,
+)
 from server.loop_lag import watching
 from server.metrics import Metrics
 from server.scheduler import Policy
@@ -55,6 +62,7 @@ def serve(settings: Settings, model: ModelFiles) -> int:
             check_template(tokenizer)
         except ValueError as error:
             return fail(f"cannot serve {model.name}: {error}")
+        prefer_the_event_loop()
         return _Service(settings, model, tokenizer, traces, started).run(listener)
 
 

@@ -1,6 +1,7 @@
 """The endpoints of this mode: the same as with an engine, without what needs its tokenizer."""
 
 import time
+from asyncio import to_thread
 from typing import cast
 
 from fastapi import APIRouter
@@ -126,7 +127,8 @@ async def ready(request: Request) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Show the counters to Prometheus."""
-    return Response(_services(request).metrics.render(), media_type=CONTENT_TYPE)
+    text = await to_thread(_services(request).metrics.render)  # takes as long as some forwards
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 @router.get("/version")

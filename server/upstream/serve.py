@@ -11,7 +11,14 @@ from rich.console import Console
 
 from server import tracing
 from server.limits import Limits
-from server.listening import Server, address, fail, listen, log_to_the_console
+from server.listening import (
+    Server,
+    address,
+    fail,
+    listen,
+    log_to_the_console,
+    prefer_the_event_loop,
+)
 from server.loop_lag import watching
 from server.metrics import Metrics
 from server.scheduler import Policy
@@ -45,6 +52,7 @@ def serve(settings: Settings) -> int:
     with listener:
         app = _app(settings, target, traces, started)
         upstream = app.state.services.upstream
+        prefer_the_event_loop()
         Server(app, upstream, settings.drain_seconds).run(sockets=[listener])
     return 0
 

@@ -157,6 +157,20 @@ async def test_too_many_requests_are_told_when_to_come_back(
     assert b"stride_queue_limit 2.0" in metrics.render()
 
 
+@pytest.mark.parametrize("path", PATHS.values())
+async def test_when_no_answer_may_begin_the_body_is_not_read(
+    build: Build, engine: FakeEngine, path: str
+) -> None:
+    engine.script = hanging("…")
+    async with client(build(caps=Caps(answers=1, per_key=1))) as http:
+        first = asyncio.create_task(ask(http))
+        await engine.started.wait()
+        assert (await http.post(path, content=b"not JSON")).status_code == 429
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert (await http.post(path, content=b"not JSON")).status_code == 400
+
+
 async def test_of_many_at_once_no_more_get_in_than_may(build: Build, engine: FakeEngine) -> None:
     engine.script = hanging("…")
     app = build(caps=Caps(answers=16, per_key=16))

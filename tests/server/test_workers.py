@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -322,3 +323,22 @@ async def test_a_lost_worker_shows_until_it_is_replaced() -> None:
         await until(lambda: not pool.metric("stride_worker_up", worker="0"))
         await until(lambda: pool.metric("stride_worker_up", worker="0"))
         assert pool.restarts("signal") == 1
+
+
+async def test_what_a_large_step_brought_is_handed_on_a_few_at_a_time() -> None:
+    """A request that arrives meanwhile is not kept waiting until all of it is written."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running(1) as pool:
+        others = asyncio.create_task(take_turns())
+        asked = request("many", max_tokens=1, n=200)
+        seen = [turns async for _ in pool.workers.generate(asked)]
+        others.cancel()
+    assert len(seen) == 200
+    assert max(Counter(seen).values()) <= 32
