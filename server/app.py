@@ -11,7 +11,7 @@ from server.admission import Admission, Caps
 from server.engine_client import EngineClient
 from server.history import History
 from server.limits import Limits
-from server.metrics import Metrics, stride_version
+from server.metrics import Metrics
 from server.routes import router
 from server.scheduler import DEFAULT_POLICY, Policy
 from server.services import Services
@@ -50,7 +50,6 @@ def create_app(
         wordings=wordings or Wordings(),
         model_names=tuple(model_names),
         limits=limits or Limits(),
-        version=stride_version(),
         started=int(time.time()),
     )
     metrics.watch(engine)

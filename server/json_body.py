@@ -6,7 +6,14 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from server.disconnect import ClientGone
-from server.errors import ApiError, body_too_large, body_too_slow, invalid, shorten
+from server.errors import (
+    ApiError,
+    body_too_large,
+    body_too_slow,
+    invalid,
+    malformed_request,
+    shorten,
+)
 from server.limits import Limits
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -55,6 +62,8 @@ def _check_media_type(request: Request) -> None:
 
 async def _read_bytes(request: Request, limits: Limits) -> bytes:
     promised = request.headers.get("content-length", "")
+    if promised and "transfer-encoding" in request.headers:  # whoever stood between may disagree
+        raise malformed_request(400, "Content-Length and Transfer-Encoding together")
     if promised.isdecimal() and int(promised[:20]) > limits.body_bytes:
         raise body_too_large(limits.body_bytes)
     try:

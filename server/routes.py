@@ -1,7 +1,6 @@
 """The endpoints: each parses, calls and shapes; what it works with is on the app's state."""
 
 import time
-from asyncio import to_thread
 from contextlib import ExitStack
 from typing import cast
 
@@ -19,7 +18,7 @@ from server.errors import invalid
 from server.generation import run
 from server.jobs import Caller, Job, chat_job, completion_job
 from server.json_body import read_object
-from server.metrics import CONTENT_TYPE
+from server.probes import readiness
 from server.prompts import check_vocabulary
 from server.responses import EventStream, JsonResponse
 from server.schemas import ChatBody, CompletionBody, DetokenizeBody, Generation, TokenizeBody
@@ -133,32 +132,10 @@ def _model(services: Services, name: str) -> dict[str, str | int | None]:
     }
 
 
-@router.api_route("/health", methods=["GET", "HEAD"])
-async def health() -> Response:
-    """Say that this process lives."""
-    return JsonResponse({"status": "ok"})
-
-
 @router.api_route("/ready", methods=["GET", "HEAD"])
 async def ready(request: Request) -> Response:
     """Say whether a request would be answered now, and if not, why."""
-    reason = _services(request).reason_not_ready
-    if reason is None:
-        return JsonResponse({"status": "ready"})
-    return JsonResponse({"status": "not ready", "reason": reason}, status_code=503)
-
-
-@router.get("/metrics")
-async def metrics(request: Request) -> Response:
-    """Show the counters to Prometheus."""
-    text = await to_thread(_services(request).metrics.render)  # takes as long as some forwards
-    return Response(text, media_type=CONTENT_TYPE)
-
-
-@router.get("/version")
-async def version(request: Request) -> Response:
-    """Say which release this is."""
-    return JsonResponse({"version": _services(request).version})
+    return readiness(_services(request).reason_not_ready)
 
 
 @router.post("/tokenize")

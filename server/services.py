@@ -25,7 +25,6 @@ class Services:
     wordings: Wordings
     model_names: tuple[str, ...]
     limits: Limits
-    version: str
     started: int  # seconds since 1970
 
     @property

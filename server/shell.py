@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Lifespan
 
+from server import probes
 from server.disconnect import ClientGone
 from server.errors import ApiError, http_error
 from server.metrics import Metrics
@@ -44,6 +45,7 @@ def new_app(
     )
     app.state.services = services
     app.state.metrics = metrics
+    app.include_router(probes.router)
     app.include_router(router)
     return app
 

@@ -45,7 +45,7 @@ def _introduction(found: Findings) -> Iterable[str]:
         f" weights, over HTTP, streaming, greedily, up to {size.max_tokens} tokens an answer"
         f" ({size.list_tokens} to a list question), which ends where the model ends it. They take"
         " turns with every session, another one first each time, and whoever does not have the"
-        " turn is stopped (`SIGSTOP`). All have answered another question before, and say four"
+        " turn is stopped (`SIGSTOP`). All have answered a list question before, and say four"
         " tokens before the clock runs. Nobody is asked the same twice, but where asking again is"
         " the point; earlier turns of a conversation hold everyone's own answers. Each is set up as"
         " [below](#who-was-asked) and else as it comes, and may keep what it likes of what it has"

@@ -9,6 +9,7 @@ Its name is the module's, its options, their types and limits are the keyword-on
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ class OptionError(ValueError):
         self.field = field
 
 
+@cache
 def names() -> tuple[str, ...]:
     """The strategies there are, in alphabetical order."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.types import Lifespan
 
 from server.limits import Limits
-from server.metrics import Metrics, stride_version
+from server.metrics import Metrics
 from server.scheduler import DEFAULT_POLICY, Policy
 from server.shell import new_app
 from server.tracing import Traces
@@ -38,7 +38,6 @@ def create_app(
         wordings=wordings or Wordings(),
         model_names=tuple(model_names),
         limits=limits or Limits(),
-        version=stride_version(),
         started=int(time.time()),
     )
     metrics.registry.register(

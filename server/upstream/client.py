@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Literal
+from typing import Literal, cast
 
 import httpx
 import msgspec
@@ -36,6 +36,7 @@ _FRESH_SECONDS = 5.0  # that this list is believed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 8.0  # seconds between tries, doubled each time
 _LARGEST_ERROR = 64 * 1024  # bytes
 _LARGEST_ANSWER = 64 * 1024 * 1024
+_LARGEST_EVENT = 8 * 1024 * 1024
 _PREFILL_OF: Mapping[str, Prefill] = {"stride": "continue", "vllm": "vllm"}
 
 # They tell every call, and asked to debug more than that: a header has the key.
@@ -90,7 +91,7 @@ class Upstream:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=target.connections)
         self._http = httpx.AsyncClient(
             base_url=target.base,
-            headers={"authorization": f"Bearer {target.key}"} if target.key else {},
+            headers=_headers(target.key),
             http2=False,  # httpx never tells an HTTP/2 server that nobody waits for it any more
             follow_redirects=False,
             trust_env=False,
@@ -286,6 +287,8 @@ class Call:
         """
         if not self._response.headers.get("content-type", "").startswith("text/event-stream"):
             raise unreadable("it is no stream of events")
+        stream = cast(httpx.AsyncByteStream, self._response.stream)
+        metered = self._response.stream = _Metered(stream, _LARGEST_EVENT)
         async with aclosing(EventSource(self._response).aiter_sse()) as source:
             while True:
                 async with self._upstream.until(self._deadline):
@@ -293,10 +296,36 @@ class Call:
                         event = await anext(source, None)
                     except (httpx.HTTPError, httpx.StreamError, UnicodeDecodeError) as error:
                         raise broken_off() from error
+                metered.taken = 0
                 if event is None or event.data == END:
                     return
                 if event.data:
                     yield event.data
+
+
+class _Metered(httpx.AsyncByteStream):
+    """Bytes that become events somewhere; ``taken`` counts those since the latest event.
+
+    Raises (while iterating):
+        ApiError: an event has more than ``limit``.
+    """
+
+    def __init__(self, stream: httpx.AsyncByteStream, limit: int) -> None:
+        self._stream = stream
+        self._limit = limit
+        self.taken = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The same bytes."""
+        async for part in self._stream:
+            self.taken += len(part)
+            if self.taken > self._limit:
+                raise unreadable("an event of it is too large")
+            yield part
+
+    async def aclose(self) -> None:
+        """Leave the connection."""
+        await self._stream.aclose()
 
 
 async def _read(response: httpx.Response, limit: int) -> bytes | None:
@@ -307,6 +336,12 @@ async def _read(response: httpx.Response, limit: int) -> bytes | None:
         if len(content) > limit:
             return None
     return bytes(content)
+
+
+def _headers(key: str | None) -> dict[str, str]:
+    """Those of every call. What is compressed may be larger than it looks."""
+    authorization = {"authorization": f"Bearer {key}"} if key else {}
+    return {"accept-encoding": "identity", **authorization}
 
 
 def _pause(attempt: int, fault: Fault) -> float:

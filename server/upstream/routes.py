@@ -1,7 +1,6 @@
 """The endpoints of this mode: the same as with an engine, without what needs its tokenizer."""
 
 import time
-from asyncio import to_thread
 from typing import cast
 
 from fastapi import APIRouter
@@ -12,7 +11,7 @@ from server.deadline import deadline_in, deadline_of
 from server.disconnect import first_unless_gone, unless_gone
 from server.errors import ApiError, draining, invalid, unknown_model
 from server.json_body import read_object
-from server.metrics import CONTENT_TYPE
+from server.probes import readiness
 from server.responses import EventStream, JsonResponse
 from server.shell import CHAT_PATH, COMPLETIONS_PATH
 from server.upstream.choice import Endpoint, chosen
@@ -108,33 +107,12 @@ def _model(services: Services, name: str) -> dict[str, str | int]:
     }
 
 
-@router.api_route("/health", methods=["GET", "HEAD"])
-async def health() -> Response:
-    """Say that this process lives."""
-    return JsonResponse({"status": "ok"})
-
-
 @router.api_route("/ready", methods=["GET", "HEAD"])
 async def ready(request: Request) -> Response:
     """Say whether the upstream can be reached, and if not, why."""
     upstream = _services(request).upstream
     reason = "draining" if upstream.is_draining else (await upstream.look()).reason_not_ready
-    if reason is None:
-        return JsonResponse({"status": "ready"})
-    return JsonResponse({"status": "not ready", "reason": reason}, status_code=503)
-
-
-@router.get("/metrics")
-async def metrics(request: Request) -> Response:
-    """Show the counters to Prometheus."""
-    text = await to_thread(_services(request).metrics.render)  # takes as long as some forwards
-    return Response(text, media_type=CONTENT_TYPE)
-
-
-@router.get("/version")
-async def version(request: Request) -> Response:
-    """Say which release this is."""
-    return JsonResponse({"version": _services(request).version})
+    return readiness(reason)
 
 
 @router.post("/tokenize")

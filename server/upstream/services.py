@@ -21,7 +21,6 @@ class Services:
     wordings: Wordings
     model_names: tuple[str, ...]
     limits: Limits
-    version: str
     started: int  # seconds since 1970
     exchanges: "WeakSet[object]" = field(default_factory=WeakSet)
 

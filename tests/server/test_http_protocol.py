@@ -121,6 +121,16 @@ async def test_a_body_that_was_promised_and_trickles_in_is_cut_off(port: int) ->
     assert b"request_timeout" in answer
 
 
+async def test_a_body_with_two_lengths_is_refused(port: int) -> None:
+    head = (
+        b"POST /v1/completions HTTP/1.1\r\nHost: stride\r\nConnection: close\r\n"
+        b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    status, error = error_in(await sent(port, head + b"1\r\n{\r\n0\r\n\r\n"))
+    assert status.startswith(b"HTTP/1.1 400")
+    assert error["code"] == "malformed_request"
+
+
 async def test_a_host_that_looks_like_a_path_leads_nowhere_else(port: int) -> None:
     head = b"GET /v1/nothing HTTP/1.1\r\nHost: a/health?x=\r\nConnection: close\r\n\r\n"
     assert (await sent(port, head)).startswith(b"HTTP/1.1 404")

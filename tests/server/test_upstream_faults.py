@@ -178,6 +178,26 @@ async def no_choices(call: Call) -> None:
     await call.json({"ok": True})
 
 
+@pytest.mark.parametrize("line", [b"x" * 4096, b"data: x\n" * 512])
+async def test_an_event_without_end_is_given_up(
+    upstream: ScriptedUpstream, front: Front, line: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_LARGEST_EVENT", 100_000)
+
+    async def script(call: Call) -> None:
+        await call.begin_events()
+        while True:
+            await call.send(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+
+    upstream.script = script
+    response = await front.ask(stream=True)
+    assert response.status_code == 502
+    assert error_of(response)["code"] == "upstream_unreadable"
+    async with asyncio.timeout(5):
+        while upstream.open_calls:  # it hears of it when it next writes
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(
     "fault", [wrong_json, html, html_error, huge_error, other_shape, redirect, no_choices]
