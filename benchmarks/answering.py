@@ -4,9 +4,10 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import tokenizers
 from rich.console import Console
@@ -61,6 +62,12 @@ class Answerer:
     def start_afresh(self) -> None:
         """Forget all that earlier requests have taught the engine: costs, worth of drafts, rows."""
         self.engine = new_engine(self.engine.runner, self._directory, _OPTIONS)
+
+    def afresh(self) -> Self:
+        """The same model, by an engine of its own that has everything yet to learn."""
+        other = copy(self)
+        other.start_afresh()
+        return other
 
     def unpriced(self, limits: Limits) -> Engine:
         """An engine that knows nothing of prices or of others: it verifies all that is proposed."""

@@ -7,7 +7,7 @@ compared token for token. ``--write`` writes ``docs/benchmarks/lookahead.md``.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated
@@ -64,9 +64,9 @@ def measured(
     questions = [each for conversation in started for each in questions_of(answerer, conversation)]
     alone: list[list[dict[Way, Answer]]] = []
     for _ in range(rounds):
-        answerer.start_afresh()
+        answerers = {way: answerer.afresh() for way in ALONE}
         asked = progress.track(questions, description="One request at a time")
-        alone.append([by_turns(answerer, each, number) for number, each in enumerate(asked)])
+        alone.append([by_turns(answerers, each, number) for number, each in enumerate(asked)])
     sources: dict[Way, list[Answer]] = {}
     for way in SOURCES:
         answerer.start_afresh()
@@ -98,10 +98,12 @@ def questions_of(answerer: Answerer, conversation: Conversation) -> Iterator[Que
         messages.append(Message(role="assistant", content=answerer.text(answer)))
 
 
-def by_turns(answerer: Answerer, question: Question, number: int) -> dict[Way, Answer]:
-    """Answer in all ways, each time another one first."""
+def by_turns(
+    answerers: Mapping[Way, Answerer], question: Question, number: int
+) -> dict[Way, Answer]:
+    """Answer in all ways, each time another one first, by engines that learn each from its own."""
     first = number % len(ALONE)
-    return {way: checked(answerer, question, way) for way in (*ALONE[first:], *ALONE[:first])}
+    return {way: checked(answerers[way], question, way) for way in (*ALONE[first:], *ALONE[:first])}
 
 
 def checked(answerer: Answerer, question: Question, way: Way) -> Answer:
