@@ -27,8 +27,8 @@ def page(findings: Findings) -> str:
         "# Lookahead and Jacobi",
         f"Measured with `{command('benchmarks.lookahead')}`, which also writes this page: greedy"
         " answers of up to 256 tokens by engines in this process, one for each way, in their"
-        " default settings, each compared token for token with plain decoding's. *Loops* are answers"
-        " that end in one piece of text over and over, as small greedy models do; they are easy to"
+        " default settings, each compared token for token with plain decoding's. *Loops* are"
+        " answers that end in one piece of text over and over, as small greedy models do; they are easy to"
         " guess and count nowhere but in their own row. *Prompt lookup* is transformers' own"
         " candidate generator (n-grams of 2, 10 tokens), replayed on the same answers."
         " Not measured on a GPU: none was there.",
