@@ -28,9 +28,9 @@ def page(findings: Findings) -> str:
         f"Measured with `{command('benchmarks.lookahead')}`, which also writes this page: greedy"
         " answers of up to 256 tokens by engines in this process, one for each way, in their"
         " default settings, each compared token for token with plain decoding's. *Loops* are"
-        " answers that end in one piece of text over and over, as small greedy models do; they are easy to"
-        " guess and count nowhere but in their own row. *Prompt lookup* is transformers' own"
-        " candidate generator (n-grams of 2, 10 tokens), replayed on the same answers."
+        " answers that end in one piece of text over and over, as small greedy models do; they are"
+        " easy to guess and count nowhere but in their own row. *Prompt lookup* is transformers'"
+        " own candidate generator (n-grams of 2, 10 tokens), replayed on the same answers."
         " Not measured on a GPU: none was there.",
         table(["", ""], [[name, value] for name, value in machine.facts().items()]),
         *_alone(findings),

@@ -14,7 +14,7 @@ from benchmarks.sweeps.page import PAGE, PICTURES, Findings, page, pictures
 from benchmarks.sweeps.projection import Projection, measured_curve
 from benchmarks.sweeps.questions import PROMPTS, evenly, open_questions
 
-OPEN_EACH, LISTS_EACH = 3, 3  # of a category
+OPEN_EACH, LISTS_EACH = 2, 3  # of a category
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

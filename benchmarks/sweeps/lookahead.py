@@ -26,7 +26,7 @@ class Setting(NamedTuple):
         return f"{self.window}/{self.ngram}/{self.guesses}"
 
 
-_WIDTHS = {5: (2, 4, 8, 16, 32, 64), 3: (2, 4, 8, 16, 32, 64), 7: (2, 4, 8, 16, 32)}
+_WIDTHS = {5: (2, 4, 8, 16, 32), 3: (2, 4, 8, 16, 32), 7: (2, 4, 8, 16)}
 _MIDDLE = Setting(16, 5, 16)
 
 PAPER = (
@@ -39,7 +39,7 @@ PAPER = (
 
 BY_WIDTH = {n: [Setting(w, n, w) for w in widths] for n, widths in _WIDTHS.items()}
 BY_NGRAM = [_MIDDLE._replace(ngram=n) for n in (3, 4, 5, 7, 10)]
-BY_GUESSES = [_MIDDLE._replace(guesses=g) for g in (1, 4, 16, 64)]
+BY_GUESSES = [_MIDDLE._replace(guesses=g) for g in (1, 4, 16, 32)]
 SETTINGS = tuple(
     dict.fromkeys([*(each for line in BY_WIDTH.values() for each in line), *BY_NGRAM, *BY_GUESSES])
 )
@@ -196,11 +196,11 @@ def _others(found: Found) -> Iterable[str]:
         f" {'so it is here' if middle > short else 'here 3 is enough'}. Rows grow with N whatever"
         " it brings."
     )
-    one, most = (found[_MIDDLE._replace(guesses=g)].tokens_each for g in (1, 64))
+    one, most = (found[_MIDDLE._replace(guesses=g)].tokens_each for g in (1, 32))
     whole = found[_MIDDLE].tokens_each
     yield (
         f"- **G**: with one guess {one:.2f} tokens per forward, with as many as columns"
-        f" {whole:.2f}, with 64 {most:.2f}. An answer of 256 tokens rarely finds more than a few"
+        f" {whole:.2f}, with 32 {most:.2f}. An answer of 256 tokens rarely finds more than a few"
         " n-grams for one token, so G matters less than its limit says."
     )
 
