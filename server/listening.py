@@ -38,7 +38,7 @@ def log_to_the_console(level: str) -> None:
 def prefer_the_event_loop() -> None:
     """Let nothing beside it keep the interpreter for long; called when all is imported.
 
-    Neither threads, as those that render metrics, nor the garbage collector: the hundreds of
+    Neither threads, as those that read long prompts, nor the garbage collector: the hundreds of
     thousands of objects that imports have made stay, and need not be looked at again.
     """
     sys.setswitchinterval(_SECONDS_OF_A_THREAD)

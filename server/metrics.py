@@ -3,7 +3,7 @@
 Labels come from closed sets: the model's own name, and strategies, endpoints and reasons we know.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from typing import TypeVar, cast, get_args
@@ -17,6 +17,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from decoding import strategies
 from decoding.report import StepReport
@@ -87,7 +89,13 @@ class Metrics:
 
     def render(self) -> bytes:
         """The exposition text, vLLM's names included."""
-        return generate_latest(self.registry) + generate_latest(self._aliases)
+        return b"".join(self.pieces())
+
+    def pieces(self) -> Iterator[bytes]:
+        """The same, one metric at a time: all of it takes as long as some forwards."""
+        for source in (self.registry, self._aliases):
+            for metric in source.collect():
+                yield generate_latest(_Single(metric))
 
     def rejected(self, reason: RejectionReason) -> None:
         """Count a request that was turned away before it reached the engine."""
@@ -405,6 +413,17 @@ class Metrics:
             self._history.labels(outcome)
         for phase in _CANCEL_PHASES:
             self._cancellations.labels(phase)
+
+
+class _Single(Collector):
+    """A metric by itself."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterator[Metric]:
+        """Just it."""
+        yield self._metric
 
 
 def stride_version() -> str:

@@ -301,3 +301,22 @@ def test_every_vllm_name_is_there_at_a_cold_start(
 async def test_metrics_are_in_prometheus_text_format(http: httpx.AsyncClient) -> None:
     response = await http.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
+
+
+async def test_a_scrape_keeps_nobody_waiting(http: httpx.AsyncClient, metrics: Metrics) -> None:
+    """Others get a turn between any two metrics."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(take_turns())
+    page = (await http.get("/metrics")).content
+    others.cancel()
+    assert turns >= len(list(metrics.pieces())) > 50
+    assert re.findall(rb"^# TYPE \S+", page, re.M) == re.findall(
+        rb"^# TYPE \S+", metrics.render(), re.M
+    )
