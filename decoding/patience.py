@@ -7,7 +7,7 @@ So each request has an account, and drafts are granted as long as nobody's is ov
 is to spend goes to the drafts that bring most: time is the dearer the less is left. No torch.
 """
 
-SHARE = 0.97  # of plain decoding's speed, which every request keeps
+SHARE = 0.98  # of plain decoding's speed, which every request keeps
 RESERVE = 0.15  # tokens: about what a step with others' drafts takes from an account
 _AT_FIRST = 0.5  # tokens
 _THRIFT = 0.5  # tokens: with so much left, waiting counts twice
