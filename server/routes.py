@@ -14,7 +14,7 @@ from server.checks import check_model
 from server.deadline import deadline_of
 from server.disconnect import first_unless_gone, unless_gone
 from server.documents import check_documents
-from server.errors import invalid
+from server.errors import draining, invalid
 from server.generation import run
 from server.jobs import Caller, Job, chat_job, completion_job
 from server.json_body import read_object
@@ -38,6 +38,13 @@ def _tenant(request: Request) -> str:
     return getattr(request.state, "tenant", "")
 
 
+def _check_open(services: Services, request: Request) -> None:
+    """Refuse what could not be answered now before its body is read."""
+    if services.engine.is_draining:
+        raise draining()
+    services.admission.check_room(_tenant(request))
+
+
 def _caller(request: Request, body: Generation, arrived: float, held: ExitStack) -> Caller:
     return Caller(
         arrived=arrived,
@@ -52,7 +59,7 @@ def _caller(request: Request, body: Generation, arrived: float, held: ExitStack)
 async def chat_completions(request: Request) -> Response:
     """Continue a conversation."""
     services, arrived = _services(request), time.monotonic()
-    services.admission.check_room(_tenant(request))
+    _check_open(services, request)
     raw = await read_object(request, services.limits)
     _check_message_count(raw, services.limits.messages)
     check_documents(raw.get("documents"), services.limits)
@@ -67,7 +74,7 @@ async def chat_completions(request: Request) -> Response:
 async def completions(request: Request) -> Response:
     """Continue a text."""
     services, arrived = _services(request), time.monotonic()
-    services.admission.check_room(_tenant(request))
+    _check_open(services, request)
     raw = await read_object(request, services.limits)
     check_documents(raw.get("documents"), services.limits)
     body = parse(CompletionBody, raw)

@@ -166,6 +166,9 @@ async def test_when_no_answer_may_begin_the_body_is_not_read(
         first = asyncio.create_task(ask(http))
         await engine.started.wait()
         assert (await http.post(path, content=b"not JSON")).status_code == 429
+        engine.is_draining = True
+        assert (await http.post(path, content=b"not JSON")).status_code == 503
+        engine.is_draining = False
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         assert (await http.post(path, content=b"not JSON")).status_code == 400
