@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import resource
 import socket
 import struct
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
@@ -236,3 +237,25 @@ async def test_five_hundred_connections_that_come_and_go_harm_nobody(
                 reset(writer)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             assert (await ask(http)).status_code == 200
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as the system lets us have."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.usefixtures("many_files")
+async def test_five_hundred_idle_connections_keep_nobody_waiting(app: FastAPI) -> None:
+    async with on_a_port(app) as port, asyncio.timeout(30):
+        opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(500)]
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            assert (await ask(http)).status_code == 200
+        reader, writer = opened[-1]
+        writer.write(posted("chat"))
+        assert b" 200 " in await reader.readline()
+        for _, writer in opened:
+            reset(writer)
