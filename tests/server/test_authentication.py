@@ -10,9 +10,9 @@ from asking import body, error_of
 from conftest import Build, connect
 from fastapi.routing import APIRoute
 
+from server import probes, routes
 from server.metrics import Metrics
 from server.middleware import OPEN_PATHS
-from server.routes import router
 
 KEYS = ("first-key", "second-key")
 
@@ -24,9 +24,10 @@ async def guarded(build: Build) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def test_every_route_but_the_probes_is_guarded(guarded: httpx.AsyncClient) -> None:
-    routes = [route for route in router.routes if isinstance(route, APIRoute)]
-    assert len(routes) == 10
-    for route in routes:
+    defined = (*probes.router.routes, *routes.router.routes)
+    endpoints = [route for route in defined if isinstance(route, APIRoute)]
+    assert len(endpoints) == 10
+    for route in endpoints:
         path = route.path.replace("{name:path}", "x")
         for method in route.methods or ():
             status = (await guarded.request(method, path)).status_code
