@@ -29,7 +29,7 @@ from server.errors import RejectionReason
 from server.history import Outcome
 from server.scheduler import Choice
 from server.tally import Tally
-from server.vllm_metrics import VllmAliases
+from server.vllm_metrics import alias_of
 from server.worker_metrics import WorkerMetrics
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nobody reads
@@ -77,7 +77,6 @@ class Metrics:
         self._define_engine()
         self._start_at_zero(answered_by or strategies.names())
         self.workers = WorkerMetrics(self.registry)
-        self._aliases = VllmAliases(self.registry, model)
 
     def watch(self, engine: EngineClient) -> None:
         """Show the state of this engine, read at every scrape."""
@@ -92,10 +91,14 @@ class Metrics:
         return b"".join(self.pieces())
 
     def pieces(self) -> Iterator[bytes]:
-        """The same, one metric at a time: all of it takes as long as some forwards."""
-        for source in (self.registry, self._aliases):
-            for metric in source.collect():
-                yield generate_latest(_Single(metric))
+        """The same, one metric at a time: to write all takes as long as some forwards.
+
+        They are read together, so that steps are never ahead of the tokens they gave.
+        """
+        for metric in list(self.registry.collect()):
+            yield generate_latest(_Single(metric))
+            if alias := alias_of(metric, self._model):
+                yield generate_latest(_Single(alias))
 
     def rejected(self, reason: RejectionReason) -> None:
         """Count a request that was turned away before it reached the engine."""

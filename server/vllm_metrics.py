@@ -1,11 +1,10 @@
 """Our metrics under vLLM's names, for dashboards that were made for it."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
+
+_Labels = tuple[tuple[str, str], ...]
 
 _NAMES = {
     "requests_running": "num_requests_running",
@@ -39,37 +38,36 @@ _KEPT_LABELS = {
 _SUCCESS = "200"
 
 
-class VllmAliases(Collector):
-    """Sums our samples over strategies, endpoints and statuses, and renames them."""
+def alias_of(metric: Metric, model: str) -> Metric | None:
+    """Our metric under vLLM's name, summed over strategies, endpoints and statuses.
 
-    def __init__(self, source: CollectorRegistry, model: str) -> None:
-        self._source = source
-        self._model = model
+    None if vLLM has no such metric.
+    """
+    if not (name := _NAMES.get(metric.name.removeprefix("stride_"))):
+        return None
+    renamed = Metric(f"vllm:{name}", metric.documentation, metric.type)
+    of_all = (("model_name", model), ("engine", "0"))
+    for (suffix, labels), value in _sums(metric).items():
+        renamed.add_sample(renamed.name + suffix, dict(of_all + labels), value)
+    return renamed
 
-    def collect(self) -> Iterator[Metric]:
-        """Rename and sum what the source has now."""
-        for metric in self._source.collect():
-            if alias := _NAMES.get(metric.name.removeprefix("stride_")):
-                yield self._renamed(metric, f"vllm:{alias}")
 
-    def _renamed(self, metric: Metric, alias: str) -> Metric:
-        sums: defaultdict[tuple[str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
-        for sample in metric.samples:
-            name = alias + sample.name.removeprefix(metric.name)
-            if not name.endswith("_created") and sample.labels.get("status", _SUCCESS) == _SUCCESS:
-                sums[name, self._labels(sample.labels)] += sample.value
-        renamed = Metric(alias, metric.documentation, metric.type)
-        for (name, labels), value in sums.items():
-            renamed.add_sample(name, dict(labels), value)
-        return renamed
+def _sums(metric: Metric) -> dict[tuple[str, _Labels], float]:
+    """What samples add up to, by the end of their name and the labels that vLLM has, too."""
+    sums: defaultdict[tuple[str, _Labels], float] = defaultdict(float)
+    for sample in metric.samples:
+        if sample.labels.get("status", _SUCCESS) == _SUCCESS:
+            suffix = sample.name.removeprefix(metric.name)
+            sums[suffix, _labels(sample.labels)] += sample.value
+    return sums
 
-    def _labels(self, ours: dict[str, str]) -> tuple[tuple[str, str], ...]:
-        kept = (
-            (_KEPT_LABELS[name], _as_theirs(name, value))
-            for name, value in ours.items()
-            if name in _KEPT_LABELS
-        )
-        return (("model_name", self._model), ("engine", "0"), *kept)
+
+def _labels(ours: dict[str, str]) -> _Labels:
+    return tuple(
+        (_KEPT_LABELS[name], _as_theirs(name, value))
+        for name, value in ours.items()
+        if name in _KEPT_LABELS
+    )
 
 
 def _as_theirs(label: str, value: str) -> str:

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from decoding.report import Drafting, Pace, StepReport
-from decoding.request import Decision, SourceCounts
+from decoding.request import Decision, Output, SourceCounts
 from server.engine_client import Load
 from server.loop_lag import SECONDS_BETWEEN_LOOKS, watching
 from server.metrics import Metrics
@@ -320,3 +320,20 @@ async def test_a_scrape_keeps_nobody_waiting(http: httpx.AsyncClient, metrics: M
     assert re.findall(rb"^# TYPE \S+", page, re.M) == re.findall(
         rb"^# TYPE \S+", metrics.render(), re.M
     )
+
+
+def test_a_scrape_shows_one_moment(metrics: Metrics) -> None:
+    """What is counted while the page is being written comes with the next one."""
+    page = b""
+    for piece in metrics.pieces():
+        page += piece
+        metrics.observe_output(
+            MINE["strategy"], Output(request_id="one", tokens=(1,), steps=1), gap=None
+        )
+    counted = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+        if sample.labels.get("strategy") == MINE["strategy"]
+    }
+    assert counted["stride_decode_steps_total"] == counted["stride_generation_tokens_total"] == 0
