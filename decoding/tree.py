@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
 from itertools import count
+from math import prod
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
@@ -74,12 +75,10 @@ def grow(guessers: Sequence[Guesser], *, nodes: int, least_chance: float) -> Dra
 def _guessed(states: _States, least_chance: float) -> list[Guess]:
     """What they guess, until one of them is so sure that another guess would not be worth it."""
     found: list[Guess] = []
-    left = 1.0
     for guesser, state in states:
-        for guess in guesser.guesses(state, least_chance):
-            found.append(guess)
-            left *= 1 - guess.chance
-        if left < least_chance:
+        guesses = list(guesser.guesses(state, least_chance))
+        found += guesses
+        if prod(1 - guess.chance for guess in guesses) < least_chance:
             break
     return found
 
