@@ -219,9 +219,7 @@ class Worker:
         try:
             while received := await reader.read(_READ_BYTES):
                 for frame in frames.feed(received):
-                    self._handle(frame)
-                    if isinstance(frame, Stepped):
-                        await self._hand_on(frame.report.outputs)
+                    await self._handle(frame)
         except ConnectionError:
             pass  # it ended before it had read all
         except Exception:  # what it sent, or what was done with it: the worker is of no use now
@@ -229,12 +227,12 @@ class Worker:
             process.kill(Ending("corrupt", "killed for what it sent"))
         return await self._hung_up(process)
 
-    def _handle(self, frame: FromWorker) -> None:
+    async def _handle(self, frame: FromWorker) -> None:
         if self._pulse is not None:
             self._pulse.beat(self._now(), frame.seconds if isinstance(frame, Beat) else 0.0)
         match frame:
             case Stepped(report=report):
-                self._stepped(report)
+                await self._stepped(report)
             case Ready(engine=info):
                 self._info, self._ready_since = info, self._now()
                 self._settle(info)
@@ -242,13 +240,14 @@ class Worker:
                 logger.log(logging.DEBUG if self._info is None else logging.ERROR, message)
                 self._settle(EngineFailed(message))
 
-    def _stepped(self, report: StepReport) -> None:
+    async def _stepped(self, report: StepReport) -> None:
         self._has_stepped |= report.sequences > 0
         self._drafting = report.drafting or self._drafting
         self._load = Load(report.running, report.waiting, report.cache_usage)
         if self._info is not None and report.cost is not None:
             self._info = replace(self._info, cost=report.cost)
         self._on_step(report)
+        await self._hand_on(report.outputs)
 
     async def _hand_on(self, outputs: Sequence[Output]) -> None:
         """Wake those who wait for outputs, a few at a time: others have to get a turn between.
