@@ -17,10 +17,11 @@ from typing import NamedTuple
 
 import httpx
 
+from benchmarks import observing
 from benchmarks.endings import ending
 from benchmarks.machine import OtherLoad
 from benchmarks.observing import HOST, ObservedServer, samples
-from benchmarks.reliability_page import Finding, section, write
+from benchmarks.reliability_page import Finding, publish
 
 _SECONDS_TO_LOAD = 600.0
 _SECONDS_TO_ANSWER = 120.0
@@ -53,26 +54,18 @@ def main() -> None:
         status = server.stop()
     print(found.left)
     rows = [*findings(found), Finding("Exit status", str(status), "0", status == 0)]
-    text = section("benchmarks.kills", rows, found.other_load)
-    print(text)
-    if options.write:
-        write("kills", text)
+    publish("kills", rows, found.other_load, is_kept=options.write)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="All other options go to `stride serve`."
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=60, help="that it takes at most")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=64, help="of every answer")
     parser.add_argument("--by", choices=sorted(_SIGNALS), default="kill")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--write", action="store_true", help="put the results into docs/")
-    options, others = parser.parse_known_args()
-    options.server = others
-    return options
+    return observing.options(parser)
 
 
 async def _measure(server: ObservedServer, options: argparse.Namespace) -> Recovery:

@@ -1,5 +1,6 @@
 """A server under strain, seen from outside: its processes, and what it says of itself."""
 
+import argparse
 import asyncio
 import math
 import time
@@ -16,6 +17,15 @@ HOST = "127.0.0.1"
 _SECONDS_TO_LOAD = 600.0
 _SECONDS_BETWEEN_LOOKS = 0.1
 _GAUGES = ("stride_requests_running", "stride_requests_waiting")
+
+
+def options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """What the command line says: these, ``write``, and all others as ``server``."""
+    parser.epilog = "All other options go to `stride serve`."
+    parser.add_argument("--write", action="store_true", help="put the results into docs/")
+    found, others = parser.parse_known_args()
+    found.server = others
+    return found
 
 
 class Footprint(NamedTuple):

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks import observing
 from benchmarks.endings import ending
 from benchmarks.keeping import Connection, ConnectionBroke, Reply
 from benchmarks.machine import OtherLoad
 from benchmarks.observing import ObservedServer, total
 from benchmarks.processes import python
-from benchmarks.reliability_page import Finding, milliseconds, percentile, section, write, yes
+from benchmarks.reliability_page import Finding, milliseconds, percentile, publish, yes
 
 TIMES = 10
 _TOKENS = (16, 48)  # of an answer
@@ -97,21 +98,13 @@ def main() -> None:
     finally:
         status = server.stop()
     rows.append(Finding("Exit status at the end", str(status), "0", status == 0))
-    text = section("benchmarks.overload", rows, other_load)
-    print(text)
-    if options.write:
-        write("overload", text)
+    publish("overload", rows, other_load, is_kept=options.write)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="All other options go to `stride serve`."
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="that each part counts")
-    parser.add_argument("--write", action="store_true", help="put the results into docs/")
-    options, others = parser.parse_known_args()
-    options.server = others
-    return options
+    return observing.options(parser)
 
 
 async def _measure(server: ObservedServer, seconds: float) -> tuple[list[Finding], float]:

@@ -35,7 +35,7 @@ def findings(rows: Sequence[Finding]) -> str:
     return table(["", "Measured", "Goal", ""], [each.row() for each in rows])
 
 
-def section(module: str, rows: Sequence[Finding], other_load: float, notes: str = "") -> str:
+def section(module: str, rows: Sequence[Finding], other_load: float) -> str:
     """What one command found out: how, where, and what."""
     facts = machine.facts()
     where = (
@@ -43,13 +43,21 @@ def section(module: str, rows: Sequence[Finding], other_load: float, notes: str 
         f" commit {facts['Commit']}, {facts['Date']}. Other processes took"
         f" {other_load:.0%} of the processors meanwhile."
     )
-    return "\n\n".join(filter(None, [where, findings(rows), notes]))
+    return f"{where}\n\n{findings(rows)}"
 
 
 def write(name: str, generated: str, page: Path = PAGE) -> None:
     """Put a section in its place on the page; the prose around it stays."""
     text = page.read_text(encoding="utf-8")
     page.write_text(between_markers(text, generated, name), encoding="utf-8")
+
+
+def publish(name: str, rows: Sequence[Finding], other_load: float, *, is_kept: bool) -> None:
+    """Print what ``benchmarks.name`` found out, and put it on the page if it is to be kept."""
+    text = section(f"benchmarks.{name}", rows, other_load)
+    print(text)
+    if is_kept:
+        write(name, text)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from statistics import linear_regression
 from typing import Any, NamedTuple
 
+from benchmarks import observing
 from benchmarks.endings import ending
 from benchmarks.keeping import Connection, ConnectionBroke, Reply
 from benchmarks.machine import OtherLoad
 from benchmarks.mixed_load import CODE, PAGE, STORY
 from benchmarks.observing import Footprint, ObservedServer, total
-from benchmarks.reliability_page import Finding, section, write, yes
+from benchmarks.reliability_page import Finding, publish, yes
 from decoding import strategies
 
 OPTIONS = ("--cache-tokens", "8192", "--history", "50")
@@ -77,22 +78,14 @@ def main() -> None:
     finally:
         status = server.stop()
     rows.append(Finding("Exit status at the end", str(status), "0", status == 0))
-    text = section("benchmarks.soak", rows, other_load)
-    print(text)
-    if options.write:
-        write("soak", text)
+    publish("soak", rows, other_load, is_kept=options.write)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="All other options go to `stride serve`."
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--write", action="store_true", help="put the results into docs/")
-    options, others = parser.parse_known_args()
-    options.server = others
-    return options
+    return observing.options(parser)
 
 
 async def _measure(

@@ -17,12 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
+from benchmarks import observing
 from benchmarks.fuzz import bodies, decoders, guided
 from benchmarks.fuzz.contract import document
 from benchmarks.machine import OtherLoad
 from benchmarks.observing import HOST, ObservedServer
 from benchmarks.processes import ROOT, environment, python
-from benchmarks.reliability_page import Finding, section, write, yes
+from benchmarks.reliability_page import Finding, publish, yes
 
 # Short answers: what is looked at is how they are asked for.
 OPTIONS = ("--context-length", "512", "--cache-tokens", "2048")
@@ -61,23 +62,16 @@ def main() -> None:
     finally:
         status = server.stop()
     rows.append(Finding("Exit status at the end", str(status), "0", status == 0))
-    text = section("benchmarks.fuzz", rows, other_load.share())
-    print("\n".join([*notes, text]))
-    if options.write:
-        write("fuzz", text)
+    print(*notes, sep="\n")
+    publish("fuzz", rows, other_load.share(), is_kept=options.write)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog="All other options go to `stride serve`."
-    )
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--examples", type=int, default=2000, help="bodies of our own")
     parser.add_argument("--cases", type=int, default=800, help="of schemathesis, for each endpoint")
     parser.add_argument("--seconds", type=float, default=60, help="for each decoder")
-    parser.add_argument("--write", action="store_true", help="put the results into docs/")
-    options, others = parser.parse_known_args()
-    options.server = others
-    return options
+    return observing.options(parser)
 
 
 def _guided(seconds: float) -> list[Finding]:
