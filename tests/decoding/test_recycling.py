@@ -1,9 +1,11 @@
 """Recycled rows: what the table keeps, and that the engine feeds it with the right rows."""
 
 import numpy as np
+import pytest
 from tiny_engine import VOCABULARY, Client, MakeEngine, asking, prompt_of
 
 from decoding.recycling import CANDIDATES, Recycler, Successors
+from decoding.request import OptionValue
 
 ONLY_RECYCLING = {"window": 0, "copying": False, "phrases": False}
 
@@ -43,3 +45,16 @@ def test_what_was_computed_once_is_guessed_the_next_time(make_engine: MakeEngine
         steps.append(client.answer(recycling).steps)
     assert steps[1] < steps[0]
     assert VOCABULARY > CANDIDATES
+
+
+@pytest.mark.parametrize("recycling", [True, False])
+def test_reference_copy_guesses_it_too_unless_told_not_to(
+    make_engine: MakeEngine, recycling: bool
+) -> None:
+    client = Client(make_engine())
+    options: dict[str, OptionValue] = {"recycling": recycling}
+    for _ in range(2):
+        client.ask(asking(max_tokens=30, strategy="reference", options=options))
+        client.finish()
+    news = [output for report in client.reports for output in report.outputs]
+    assert any("recycled" in output.sources for output in news) is recycling

@@ -186,7 +186,7 @@ async def test_an_event_without_end_is_given_up(
 
     async def script(call: Call) -> None:
         await call.begin_events()
-        while True:
+        for _ in range(2000):  # far more than it takes
             await call.send(f"{len(line):x}\r\n".encode() + line + b"\r\n")
 
     upstream.script = script
@@ -196,6 +196,21 @@ async def test_an_event_without_end_is_given_up(
     async with asyncio.timeout(5):
         while upstream.open_calls:  # it hears of it when it next writes
             await asyncio.sleep(0.01)
+
+
+async def test_a_long_answer_of_small_events_is_none_too_large(
+    upstream: ScriptedUpstream, front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_LARGEST_EVENT", 10_000)
+    pieces = [f"{number} " for number in range(1000)]
+
+    async def script(call: Call) -> None:
+        await call.write(*pieces)
+
+    upstream.script = script
+    response = await front.ask(stream=True)
+    assert response.text.count('"content": ') == 1 + len(pieces)
+    assert response.text.endswith("data: [DONE]\n\n")
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -73,6 +73,7 @@ async def test_an_answer_comes_back_as_it_is(upstream: ScriptedUpstream, front: 
     assert response.headers["x-stride-strategy"] == "passthrough"
     assert response.headers["x-stride-reason"] == "the request asked for it"
     assert response.headers["x-request-id"]
+    assert upstream.calls[0].headers["accept-encoding"] == "identity"
     assert front.value("stride_prompt_tokens_total", model=MODEL, strategy="passthrough") == 7
     assert front.value("stride_generation_tokens_total", model=MODEL, strategy="passthrough") == 3
 
