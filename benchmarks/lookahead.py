@@ -31,7 +31,7 @@ PAGE = ROOT / "docs" / "benchmarks" / "lookahead.md"
 WORKLOAD = ROOT / "benchmarks" / "prompts" / "open.jsonl"
 NEW_TOKENS = 256
 STREAMS = (4, 16, 32)
-_LOADS = 3  # of each size in a round: they are short, and a busy neighbour spoils one
+_LOADS = 5  # of each size in a round: they are short, and a busy neighbour spoils one
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -1,8 +1,9 @@
 """What a forward costs: measured at start-up, corrected by every step.
 
 A forward's time is taken to be a curve over its rows, plus a price for every cached key that is
-read and a price for every pair of a row and a key it sees. Drafting will be decided by it, so how
-well it predicts is kept, too.
+read and a price for every pair of a row and a key it sees; all of it at the pace that the machine
+has now. Drafting is decided by what more rows cost than fewer: where a machine is slower for a
+while, all of them are, and the decision stays. How well it predicts is kept, too.
 """
 
 from bisect import bisect_left
@@ -22,9 +23,10 @@ from decoding.segment import Segment
 # Matrix units take sixteen rows at a time: one more costs as much as sixteen more.
 ROWS = (1, 2, 4, 8, 16, 17, 32, 33, 48, 64, 128, 512)
 _CHUNK = 512  # a forward of so many rows is a piece of a prompt: one row's logits are wanted
-_ENOUGH_SECONDS = 0.04  # of measuring one forward
-_LONG_SECONDS = 0.4  # once is enough for a forward that takes so long
-_PATIENCE = 16  # steps of a size after which its cost has followed a change by two thirds
+_ENOUGH_SECONDS = 1.0  # of measuring
+_LONG_SECONDS = 10.0  # where each forward once takes so long, once is enough
+_STEPS_TO_PACE = 16  # after which two thirds of a change are followed
+_STEPS_TO_LEARN = 64  # of a size, the same for what is wrong with it alone
 _REMEMBERED = 256
 
 
@@ -57,34 +59,33 @@ class CostModel:
         self._by_rows = list(by_rows)
         self._per_key = per_key
         self._per_pair = per_pair
+        self._pace = 1.0
         self._errors: deque[float] = deque(maxlen=_REMEMBERED)
 
     def seconds(self, work: Work) -> float:
         """The predicted time of a forward: without arrays, as it is asked for at every node."""
         after, share = _place(work.rows)
         of_rows = (1 - share) * self._by_rows[after - 1] + share * self._by_rows[after]
-        return of_rows + self._per_key * work.keys + self._per_pair * work.pairs
+        return self._pace * (of_rows + self._per_key * work.keys + self._per_pair * work.pairs)
 
     def observe(self, work: Work, seconds: float) -> None:
-        """Learn from a forward that took ``seconds``.
-
-        Only forwards of about as many rows are predicted anew: a machine that is slower for a while
-        is so for all of them, a wrong curve is wrong in one place.
-        """
+        """Learn from a forward that took ``seconds``: the pace fast, the curve slowly."""
         predicted = self.seconds(work)
         self._errors.append(abs(predicted / seconds - 1))
         # A step that was interrupted says nothing about the next one: believe at most a doubling.
-        change = (min(seconds, 2 * predicted) - predicted) / _PATIENCE
+        error = min(seconds, 2 * predicted) - predicted
+        change = error / self._pace / _STEPS_TO_LEARN
+        self._pace *= 1 + error / predicted / _STEPS_TO_PACE
         after, share = _place(work.rows)
         for place, part in ((after - 1, 1 - share), (after, share)):
             self._by_rows[place] = max(0.0, self._by_rows[place] + part * change)
 
     def report(self) -> Cost:
-        """The curve as it stands."""
+        """The curve as it stands, at the pace of now."""
         return Cost(
-            by_rows=dict(zip(ROWS, self._by_rows, strict=True)),
-            per_key=self._per_key,
-            per_pair=self._per_pair,
+            by_rows={r: self._pace * s for r, s in zip(ROWS, self._by_rows, strict=True)},
+            per_key=self._pace * self._per_key,
+            per_pair=self._pace * self._per_pair,
             median_error=median(self._errors) if self._errors else None,
         )
 
@@ -105,7 +106,7 @@ def _shares(rows: int) -> NDArray[np.float64]:
 
 
 def measure(runner: Runner) -> CostModel:
-    """Time forwards of random tokens, in about half a second for a small model.
+    """Time forwards of random tokens, in about a second for a small model.
 
     Writes over the beginning of the cache.
     """
@@ -116,8 +117,7 @@ def measure(runner: Runner) -> CostModel:
     batches = min(16, room // (context // 2 + 1)) if context else 0
     trials += [(batches, 1, context // 2)] if batches > 1 else []
     segments = [_segments(*trial) for trial in trials]
-    times = [_seconds(runner, each) for each in segments]
-    return _fitted([Work.of(each) for each in segments], times)
+    return _fitted([Work.of(each) for each in segments], _shortest(runner, segments))
 
 
 def _segments(sequences: int, rows: int, context: int) -> list[Segment]:
@@ -131,13 +131,17 @@ def _segments(sequences: int, rows: int, context: int) -> list[Segment]:
     ]
 
 
-def _seconds(runner: Runner, segments: Sequence[Segment]) -> float:
-    """The shortest of a few forwards: what it takes when nothing interrupts it."""
-    first = _timed(runner, segments)
-    times: list[float] = []
-    while first < _LONG_SECONDS and sum(times) < _ENOUGH_SECONDS:
-        times.append(_timed(runner, segments))
-    return min(times, default=first)
+def _shortest(runner: Runner, forwards: Sequence[Sequence[Segment]]) -> list[float]:
+    """The shortest time of each: what it takes when nothing interrupts it.
+
+    They take turns, so that no interruption hits all tries of one.
+    """
+    rounds = [[_timed(runner, each) for each in forwards]]
+    spent = sum(rounds[0])
+    while spent < _LONG_SECONDS and (len(rounds) == 1 or spent < _ENOUGH_SECONDS):
+        rounds.append([_timed(runner, each) for each in forwards])
+        spent += sum(rounds[-1])
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
 def _timed(runner: Runner, segments: Sequence[Segment]) -> float:

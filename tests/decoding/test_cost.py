@@ -78,6 +78,25 @@ def test_a_slower_machine_is_followed(model: CostModel, machine: Machine) -> Non
     assert (model.report().median_error or 1) < 0.1
 
 
+def test_a_burst_makes_no_size_look_cheaper_than_another(model: CostModel) -> None:
+    """A draft of 16 rows beside 16 others is no bargain because those were interrupted."""
+    few, many = work(1, sequences=16), work(2, sequences=16)
+    before = model.seconds(many) / model.seconds(few)
+    for _ in range(10):
+        model.observe(few, 1.6 * model.seconds(few))
+    assert model.seconds(many) / model.seconds(few) > 0.9 * before
+
+
+def test_what_is_wrong_with_one_size_alone_is_learned(model: CostModel) -> None:
+    few, many = work(1, sequences=16), work(2, sequences=16)
+    usual, dear = model.seconds(few), 1.3 * model.seconds(many)
+    for _ in range(200):
+        model.observe(few, usual)
+        model.observe(many, dear)
+    assert model.seconds(few) == pytest.approx(usual, rel=0.03)
+    assert model.seconds(many) == pytest.approx(dear, rel=0.03)
+
+
 def test_one_interrupted_step_changes_little(model: CostModel) -> None:
     asked = work(8)
     before = model.seconds(asked)
@@ -95,6 +114,21 @@ def test_errors_are_reported_once_there_are_some(model: CostModel) -> None:
     assert model.report().median_error is None
     model.observe(work(1), 2 * model.seconds(work(1)))
     assert model.report().median_error == pytest.approx(0.5)
+
+
+def test_an_interruption_while_measuring_is_not_believed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = machine.forward
+
+    def interrupted(segments: Sequence[Segment]) -> None:
+        machine.slowdown = 3.0 if 0.05 < machine.now < 0.25 else 1.0
+        undisturbed(segments)
+
+    monkeypatch.setattr(machine, "forward", interrupted)
+    model = measure(cast(Runner, machine))
+    for rows in (1, 8, 16, 32, 64):
+        assert model.seconds(work(rows)) == pytest.approx(Machine.price(work(rows)), rel=0.05)
 
 
 def test_a_cache_smaller_than_a_chunk_can_be_measured() -> None:
