@@ -1,4 +1,9 @@
-"""Continuous load: as one request ends the next one begins, so the batch stays full."""
+"""Continuous load: as one request ends the next one begins, so the batch stays full.
+
+The first ones may say less, each a little more than the one before: users do not begin all at once.
+Plain decoding would else have all answers of the greatest length end in one step, and read all new
+prompts in one large forward.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,7 +94,8 @@ def under_load(
         for number, prompt in waiting:
             salt = f"tenant {times_asked[prompt]}"
             times_asked[prompt] += 1
-            request = asking(str(number), prompt.tokens, max_tokens, strategy, options, salt=salt)
+            most = max_tokens * min(number + 1, streams) // streams
+            request = asking(str(number), prompt.tokens, most, strategy, options, salt=salt)
             engine.add(request)
             live[str(number)] = number, perf_counter(), []
             return True

@@ -14,11 +14,13 @@ class Scripted:
 
     def __init__(self) -> None:
         self.live: dict[str, int] = {}
+        self.limits: dict[str, int] = {}
         self.sizes: list[int] = []
         self.aborted: list[str] = []
 
     def add(self, request: Request) -> None:
         self.live[request.id] = len(request.prompt)
+        self.limits[request.id] = request.stopping.max_tokens
 
     def step(self) -> StepReport:
         self.sizes.append(len(self.live))
@@ -62,3 +64,8 @@ def test_guessing_is_compared_with_the_steps_that_drafted() -> None:
     assert load.drafting_steps == (len(engine.sizes) + 1) // 2
     assert load.guessing_share_of_drafting == 0.25
     assert load.guessing_share == 0.25 * load.drafting_steps / load.steps
+
+
+def test_answers_of_the_greatest_length_do_not_end_together() -> None:
+    _, engine = served([1] * 9, streams=3)
+    assert [engine.limits[str(number)] for number in range(5)] == [3, 6, 9, 9, 9]
