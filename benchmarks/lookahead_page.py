@@ -167,8 +167,9 @@ def _batches(batches: Sequence[Batch]) -> Iterable[str]:
     yield "## Side by side, under continuous load"
     yield (
         "As one request ends the next one begins, the first ones after shorter answers, so that not"
-        " all end at once; counted while all streams are busy, the reading of prompts included. Each run begins with an engine that has everything yet to learn."
-        " Loops are left out. *By category*: how many times as fast a request's tokens come."
+        " all end at once; counted while all streams are busy, the reading of prompts included."
+        " Each run begins with an engine that has everything yet to learn. Loops are left out."
+        " *By category*: how many times as fast a request's tokens come."
     )
     categories = list(dict.fromkeys(s.category for s in batches[0].plain.served.values()))
     header = ["streams", "plain, tokens/s", "lookahead, tokens/s", "ratio", "tokens per sequence"]
