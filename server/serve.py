@@ -26,7 +26,7 @@ from server.listening import (
     fail,
     listen,
     log_to_the_console,
-    spare_the_collector,
+    prefer_the_event_loop,
 )
 from server.loop_lag import watching
 from server.metrics import Metrics
@@ -62,7 +62,7 @@ def serve(settings: Settings, model: ModelFiles) -> int:
             check_template(tokenizer)
         except ValueError as error:
             return fail(f"cannot serve {model.name}: {error}")
-        spare_the_collector()
+        prefer_the_event_loop()
         return _Service(settings, model, tokenizer, traces, started).run(listener)
 
 

@@ -17,7 +17,7 @@ from server.listening import (
     fail,
     listen,
     log_to_the_console,
-    spare_the_collector,
+    prefer_the_event_loop,
 )
 from server.loop_lag import watching
 from server.metrics import Metrics
@@ -52,7 +52,7 @@ def serve(settings: Settings) -> int:
     with listener:
         app = _app(settings, target, traces, started)
         upstream = app.state.services.upstream
-        spare_the_collector()
+        prefer_the_event_loop()
         Server(app, upstream, settings.drain_seconds).run(sockets=[listener])
     return 0
 
