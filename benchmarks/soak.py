@@ -99,15 +99,7 @@ async def _measure(
     other_load, soak = OtherLoad(), Soak()
     begun = time.monotonic()
     ends = begun + 60 * options.minutes
-    watching = asyncio.create_task(_watch(server, soak, canary, ends))
-    clients = (
-        _client(server.connection(number), number, model, soak, ends)
-        for number in range(options.clients)
-    )
-    await asyncio.gather(*clients)
-    watching.cancel()
-    with suppress(asyncio.CancelledError):
-        await watching
+    await _soaked(server, model, soak, canary, options.clients, ends)
     is_idle = await server.until_idle(_SECONDS_TO_ANSWER)
     await asyncio.sleep(_SECONDS_TO_CALM)
     idle_again = server.footprint()
@@ -130,6 +122,19 @@ async def _measure(
         yes("Workers are the same as before", alive),
     ]
     return rows, other_load.share()
+
+
+async def _soaked(
+    server: ObservedServer, model: str, soak: Soak, canary: "_Canary", clients: int, ends: float
+) -> None:
+    """Let so many clients ask until then, and watch the server meanwhile."""
+    watching = asyncio.create_task(_watch(server, soak, canary, ends))
+    connections = map(server.connection, range(clients))
+    asking = (_client(each, n, model, soak, ends) for n, each in enumerate(connections))
+    await asyncio.gather(*asking)
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
 
 
 async def _fill(server: ObservedServer, model: str) -> None:
