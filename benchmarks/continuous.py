@@ -1,9 +1,4 @@
-"""Continuous load: as one request ends the next one begins, so the batch stays full.
-
-The first ones may say less, each a little more than the one before: users do not begin all at once.
-Plain decoding would else have all answers of the greatest length end in one step, and read all new
-prompts in one large forward.
-"""
+"""Continuous load: as one request ends the next one begins, so the batch stays full."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +13,11 @@ from decoding.request import OptionValue
 
 
 class Prompt(NamedTuple):
-    """What is asked, and what it is counted under."""
+    """What is asked, what it is counted under, and the most tokens of its answer."""
 
     category: str
     tokens: tuple[int, ...]
+    max_tokens: int
 
 
 class Served(NamedTuple):
@@ -73,30 +69,37 @@ class Load:
             self.drafting_guesses += report.draft_seconds
 
 
+def in_turn(number: int, streams: int, max_tokens: int) -> int:
+    """The most tokens of an answer: of the first ones each a little more than of the one before.
+
+    Users do not begin all at once. Plain decoding would else have all answers of the greatest
+    length end in one step, and read all new prompts in one large forward.
+    """
+    return max_tokens * min(number + 1, streams) // streams
+
+
 def under_load(
     engine: Engine,
     prompts: Sequence[Prompt],
     streams: int,
     strategy: str,
     options: Mapping[str, OptionValue],
-    max_tokens: int,
 ) -> Load:
     """Answer the prompts in their order, ``streams`` at a time, as long as so many are there.
 
     Who asks what was asked before is another tenant: earlier answers are no help.
     """
     load = Load()
-    times_asked: Counter[Prompt] = Counter()
+    times_asked: Counter[tuple[int, ...]] = Counter()
     waiting = iter(enumerate(prompts))
     live: dict[str, tuple[int, float, list[int]]] = {}
 
     def begin() -> bool:
         for number, prompt in waiting:
-            salt = f"tenant {times_asked[prompt]}"
-            times_asked[prompt] += 1
-            most = max_tokens * min(number + 1, streams) // streams
-            request = asking(str(number), prompt.tokens, most, strategy, options, salt=salt)
-            engine.add(request)
+            _, tokens, max_tokens = prompt
+            salt = f"tenant {times_asked[tokens]}"
+            times_asked[tokens] += 1
+            engine.add(asking(str(number), tokens, max_tokens, strategy, options, salt=salt))
             live[str(number)] = number, perf_counter(), []
             return True
         return False

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.answering import Answer, Answerer, run_as_a_worker_does
-from benchmarks.continuous import Load, Prompt, under_load
+from benchmarks.continuous import Load, Prompt, in_turn, under_load
 from benchmarks.conversations import Conversation, read
 from benchmarks.lookahead_page import page
 from benchmarks.loops import ends_in_a_loop
@@ -139,10 +139,13 @@ def loaded(answerer: Answerer, asked: Sequence[Question], streams: int, way: Way
         AssertionError: an answer is not plain decoding's, which would be a defect.
     """
     answerer.start_afresh()
-    prompts = [Prompt(each.category, each.prompt) for each in asked]
-    load = under_load(answerer.engine, prompts, streams, way.strategy, way.options, NEW_TOKENS)
+    prompts = [
+        Prompt(each.category, each.prompt, in_turn(number, streams, NEW_TOKENS))
+        for number, each in enumerate(asked)
+    ]
+    load = under_load(answerer.engine, prompts, streams, way.strategy, way.options)
     for number, served in load.served.items():
-        answer = asked[number].answer[: len(served.tokens)]
+        answer = asked[number].answer[: prompts[number].max_tokens]
         assert served.tokens == answer, f"{way.name} is not lossless in a batch"
     return load
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
-from benchmarks.continuous import Load, Prompt, under_load
+from benchmarks.continuous import Load, Prompt, in_turn, under_load
 from decoding.engine import Engine
 from decoding.report import StepReport
 from decoding.request import Output, Request
@@ -14,13 +14,13 @@ class Scripted:
 
     def __init__(self) -> None:
         self.live: dict[str, int] = {}
-        self.limits: dict[str, int] = {}
+        self.salts: list[str] = []
         self.sizes: list[int] = []
         self.aborted: list[str] = []
 
     def add(self, request: Request) -> None:
         self.live[request.id] = len(request.prompt)
-        self.limits[request.id] = request.stopping.max_tokens
+        self.salts.append(request.cache_salt)
 
     def step(self) -> StepReport:
         self.sizes.append(len(self.live))
@@ -41,8 +41,8 @@ class Scripted:
 
 def served(lengths: Sequence[int], streams: int) -> tuple[Load, Scripted]:
     engine = Scripted()
-    prompts = [Prompt("chat", (1,) * length) for length in lengths]
-    return under_load(cast(Engine, engine), prompts, streams, "lookahead", {}, 9), engine
+    prompts = [Prompt("chat", (1,) * length, 9) for length in lengths]
+    return under_load(cast(Engine, engine), prompts, streams, "lookahead", {}), engine
 
 
 def test_every_step_has_all_streams() -> None:
@@ -67,5 +67,11 @@ def test_guessing_is_compared_with_the_steps_that_drafted() -> None:
 
 
 def test_answers_of_the_greatest_length_do_not_end_together() -> None:
-    _, engine = served([1] * 9, streams=3)
-    assert [engine.limits[str(number)] for number in range(5)] == [3, 6, 9, 9, 9]
+    assert [in_turn(number, 3, 9) for number in range(5)] == [3, 6, 9, 9, 9]
+
+
+def test_who_asks_again_is_another_tenant_whatever_the_length() -> None:
+    engine = Scripted()
+    prompts = [Prompt("chat", (1,), length) for length in (3, 6, 9)]
+    under_load(cast(Engine, engine), prompts, 1, "lookahead", {})
+    assert len(set(engine.salts)) == 3
