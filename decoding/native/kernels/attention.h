@@ -6,6 +6,7 @@
 // zero: neither other branches of a draft tree nor other rows change its bits.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "products.h"
@@ -127,23 +128,36 @@ struct Task {
 
 // --- scores: sixteen keys times sixteen lanes ------------------------------------------------
 
+constexpr int kKeysInRegisters = 8;  // scored at once where there are no tiles
+
+// Where a task's heads of the sixteen keys after these lie, each followed by its value: to be
+// fetched while these are scored.
+template <class Cached>
+using Following = std::array<const Cached*, 32>;
+
 // The queries of a task, as the product with sixteen keys takes them. A head's lanes are zero in
 // all other heads' queries.
 template <class Cached>
 class Queries {
  public:
+  static constexpr bool kFetches = false;  // what follows
+
   void clear(int heads, int size) { columns_.assign(heads * size * kLanes, 0.0f); }
   void set(int lane, int head, const float* query, int size) {
     for (int d = 0; d < size; ++d) columns_[(head * size + d) * kLanes + lane] = query[d];
   }
-  // `keys` are sixteen rows of `heads` times `size`, `stride` apart; `scores` is [16, lanes].
-  void score(const Cached* keys, long stride, int heads, int size, float* scores) const {
-    for (int key = 0; key < 16; ++key) {
-      Floats total{};
-      for (int i = 0; i < heads * size; ++i) {
-        total += load(&columns_[i * kLanes]) * to_float(keys[key * stride + i]);
+  // `keys` are sixteen rows of `numbers`, `stride` apart; `scores` is [16, lanes].
+  void score(const Cached* keys, long stride, int numbers, float* scores,
+             const Following<Cached>& /*following*/) const {
+    for (int key = 0; key < 16; key += kKeysInRegisters) {
+      Floats totals[kKeysInRegisters] = {};
+      for (int i = 0; i < numbers; ++i) {
+        const Floats column = load(&columns_[i * kLanes]);
+        for (int k = 0; k < kKeysInRegisters; ++k) {
+          totals[k] += column * to_float(keys[(key + k) * stride + i]);
+        }
       }
-      store(scores + key * kLanes, total);
+      std::memcpy(scores + key * kLanes, totals, sizeof totals);
     }
   }
 
@@ -151,31 +165,68 @@ class Queries {
   std::vector<float> columns_;  // [heads, head size, lanes]
 };
 
-#ifdef STRIDE_AMX
+#if defined(STRIDE_AMX)
+constexpr bool kFetchesPairs = false;
+
+inline void score_pairs(const Bfloat16* pairs, const Bfloat16* keys, long stride, int numbers,
+                        float* scores, const Following<Bfloat16>& /*following*/) {
+  _tile_zero(0);
+  for (int i = 0; i < numbers; i += 32) {
+    _tile_loadd(4, keys + i, stride * sizeof(Bfloat16));
+    _tile_loadd(6, pairs + i * kLanes, 64);
+    _tile_dpbf16ps(0, 4, 6);
+  }
+  _tile_stored(0, scores, 64);
+}
+#elif defined(__AVX512BF16__)
+constexpr bool kFetchesPairs = true;
+
+// Asks for one of the lines that follow beside every product: there are as many.
+inline void score_pairs(const Bfloat16* pairs, const Bfloat16* keys, long stride, int numbers,
+                        float* scores, const Following<Bfloat16>& following) {
+  const Bfloat16* const* next = following.data();
+  for (int first = 0; first < 16; first += kKeysInRegisters) {
+    __m512 totals[kKeysInRegisters] = {};
+    for (int i = 0; i < numbers; ++next) {
+      for (int line = 0; line < numbers; line += 32, i += 2) {
+        __builtin_prefetch(*next + line);
+        const auto column =
+            (__m512bh)load(reinterpret_cast<const float*>(pairs + i * kLanes));
+        for (int k = 0; k < kKeysInRegisters; ++k) {
+          float pair;
+          std::memcpy(&pair, keys + (first + k) * stride + i, sizeof pair);
+          totals[k] = _mm512_dpbf16_ps(totals[k], column, (__m512bh)_mm512_set1_ps(pair));
+        }
+      }
+    }
+    std::memcpy(scores + first * kLanes, totals, sizeof totals);
+  }
+}
+#endif
+
+#if defined(STRIDE_AMX) || defined(__AVX512BF16__)
+// Two numbers of a lane side by side, as both instructions take them.
 template <>
 class Queries<Bfloat16> {
  public:
-  void clear(int heads, int size) { tiles_.assign(heads * size * kLanes, Bfloat16{0}); }
+  static constexpr bool kFetches = kFetchesPairs;
+
+  void clear(int heads, int size) { pairs_.assign(heads * size * kLanes, Bfloat16{0}); }
   void set(int lane, int head, const float* query, int size) {
     Bfloat16 rounded[kLanes];
     for (int d = 0; d < size; d += kLanes) {
       store(rounded, load(query + d));
-      Bfloat16* to = &tiles_[((head * size + d) * kLanes) + lane * 2];
+      Bfloat16* to = &pairs_[((head * size + d) * kLanes) + lane * 2];
       for (int i = 0; i < kLanes; i += 2) std::memcpy(to + i * kLanes, rounded + i, 4);
     }
   }
-  void score(const Bfloat16* keys, long stride, int heads, int size, float* scores) const {
-    _tile_zero(0);
-    for (int i = 0; i < heads * size; i += 32) {
-      _tile_loadd(4, keys + i, stride * sizeof(Bfloat16));
-      _tile_loadd(6, tiles_.data() + i * kLanes, 64);
-      _tile_dpbf16ps(0, 4, 6);
-    }
-    _tile_stored(0, scores, 64);
+  void score(const Bfloat16* keys, long stride, int numbers, float* scores,
+             const Following<Bfloat16>& following) const {
+    score_pairs(pairs_.data(), keys, stride, numbers, scores, following);
   }
 
  private:
-  std::vector<Bfloat16> tiles_;  // [heads, head size / 32, 16 pairs, lanes, 2]
+  std::vector<Bfloat16> pairs_;  // [heads, head size / 32, 16 pairs, lanes, 2]
 };
 #endif
 
@@ -212,6 +263,19 @@ const Cached* sixteen_keys(const Task<Cached>& task, int first, std::vector<Cach
   return block.data();
 }
 
+// Where sixteen keys and values lie; past the last one, where that lies.
+template <class Cached>
+Following<Cached> sixteen_from(const Task<Cached>& task, int first) {
+  Following<Cached> found;
+  const int offset = task.first_head * task.size;
+  for (int i = 0; i < 16; ++i) {
+    const int64_t slot = task.group.slots[std::min(first + i, task.group.keys - 1)];
+    found[2 * i] = task.cache.key(slot) + offset;
+    found[2 * i + 1] = task.cache.value(slot) + offset;
+  }
+  return found;
+}
+
 // Reads a word of every cache line of sixteen keys and their values, in the order of addresses. It
 // is what makes the processor stream them: the products below jump from key to key, and prefetch
 // instructions are limited to the few lines that may be on their way to the first cache.
@@ -246,10 +310,11 @@ Floats score_keys(const Task<Cached>& task, Scratch<Cached>& scratch) {
   Floats maximum = all(-INFINITY);
   for (int first = 0; first < task.group.keys; first += 16) {
     float* scores = &scratch.scores[static_cast<size_t>(first) * kLanes];
-    fetch(task, first);
+    if (first == 0 || !Queries<Cached>::kFetches) fetch(task, first);
     long stride;
     const Cached* keys = sixteen_keys(task, first, scratch.block, &stride);
-    scratch.queries.score(keys, stride, task.heads, task.size, scores);
+    scratch.queries.score(keys, stride, task.heads * task.size, scores,
+                          sixteen_from(task, first + 16));
     if (first + 16 > task.group.start) hide(task, first, scores);
     for (int key = 0; key < std::min(16, task.group.keys - first); ++key) {
       maximum = larger(load(scores + key * kLanes), maximum);

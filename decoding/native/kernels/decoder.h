@@ -202,8 +202,9 @@ class FormattedDecoder : public Decoder {
     for (int row = share.begin; row < share.end; ++row) {
       float* to = &wide_[static_cast<size_t>(row) * inputs];
       make(row, to);
-      encoded_.scales[row] =
-          Format::encode(to, inputs, &encoded_.values[static_cast<size_t>(row) * inputs]);
+      auto* encoded = &encoded_.values[static_cast<size_t>(row) * inputs];
+      encoded_.scales[row] = Format::encode(to, inputs, encoded);
+      if constexpr (requires { Format::kShift; }) Format::shift(encoded, inputs);
     }
     member.finish(kEncode);
   }

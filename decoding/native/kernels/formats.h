@@ -1,20 +1,24 @@
 // Number formats of a matrix product: how rows and weights are written down and multiplied.
 //
 // Weights lie in panels of 32 columns, a panel in steps of 64 bytes of input, a step in two tiles
-// of 1 KiB (columns 0-15, then 16-31). A tile's row holds, for each of its 16 columns, the next
-// four bytes of input: what AMX and the dot-product instructions of AVX-512 both take.
+// of 1 KiB (columns 0-15 and 16-31). A tile's line holds, for each of its 16 columns, the next
+// four bytes of input: what AMX and the dot-product instructions of AVX-512 both take. In memory a
+// tile's lines follow each other where the processor loads tiles, and alternate with the other
+// tile's where it loads lines: it streams best what is read in the order of addresses.
 //
 // A format says what an encoded number is (`Input`), a sum of products (`Sum`, sixteen of them a
 // `Vector`) and a cached key or value (`Cached`), how many inputs a step takes, how a row of floats
 // is written down (`encode`, which returns its scale) and how products are added up: a tile at a
-// time (`add_upper_products` and `add_lower_products`) or four bytes at a time (`add_products`, to
-// inputs that are too large by `kShift`, if there is one). `multiply` takes up to 32 rows times a
-// panel, into [rows, 32], and sums a row's products in an order that does not depend on how many
-// rows there are.
+// time (`add_upper_products` and `add_lower_products`) or four bytes at a time (`add_products`; the
+// inputs are too large by `kShift` then, if there is one: see `shift`). `multiply` takes up to 32
+// rows times a panel, into [rows, 32], and sums a row's products in an order that does not depend on
+// how many rows there are.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 
 #include "tiles.h"
 #include "vectors.h"
@@ -25,9 +29,16 @@ constexpr int kColumns = 32;  // of a panel
 constexpr int kRows = 32;     // most rows multiplied at once
 constexpr int kTileBytes = 1024;
 constexpr int kStepBytes = 64;  // of an input row
+constexpr int kRowsInRegisters = 8;  // whose sums fit there with the weights that they share
 
 template <class Format>
 concept Tiled = requires { Format::add_upper_products(); };
+
+// From a tile's line to its next one, and from one tile's to the other's.
+template <class Format>
+constexpr int kLineBytes = Tiled<Format> ? 64 : 128;
+template <class Format>
+constexpr int kOtherTile = Tiled<Format> ? kTileBytes : 64;
 
 // Multiplies `Taken` rows by one panel.
 template <class Format, int Taken>
@@ -45,8 +56,8 @@ inline void multiply_rows(const typename Format::Input* rows, long stride,
       for (int r = 0; r < Taken; ++r) {
         const auto* input = reinterpret_cast<const char*>(rows + r * stride);
         const char* four = input + step * kStepBytes + word * 4;
-        low[r] = Format::add_products(low[r], four, panel[word]);
-        high[r] = Format::add_products(high[r], four, panel[16 + word]);
+        low[r] = Format::add_products(low[r], four, panel[2 * word]);
+        high[r] = Format::add_products(high[r], four, panel[2 * word + 1]);
       }
     }
   }
@@ -67,19 +78,16 @@ inline void multiply(const typename Format::Input* rows, long stride, int count,
   const auto* weights = reinterpret_cast<const Vector*>(panel);
   const auto* first = reinterpret_cast<const Vector*>(starts);
   auto* out = reinterpret_cast<Vector*>(sums);
-  for (int row = 0; row < count;) {
-    const auto take = [&]<int Taken>() {
+  const auto take = [&]<int... Fewer>(int row, int taken, std::integer_sequence<int, Fewer...>) {
+    const auto multiply_by = [&]<int Taken>() {
       multiply_rows<Format, Taken>(rows + row * stride, stride, weights, steps, first,
                                    out + 2 * row);
-      row += Taken;
     };
-    if (count - row >= 8) {
-      take.template operator()<8>();
-    } else if (count - row >= 4) {
-      take.template operator()<4>();
-    } else {
-      take.template operator()<1>();
-    }
+    ((taken == Fewer + 1 ? multiply_by.template operator()<Fewer + 1>() : void()), ...);
+  };
+  for (int row = 0; row < count; row += kRowsInRegisters) {
+    take(row, std::min(count - row, kRowsInRegisters),
+         std::make_integer_sequence<int, kRowsInRegisters>());
   }
 }
 
@@ -174,10 +182,13 @@ struct Int8 {
 #elif defined(__AVX512VNNI__)
   // The instruction takes unsigned inputs: flipping a byte's highest bit adds 128 to it.
   static constexpr int kShift = 128;
+  static void shift(Input* row, int count) {
+    for (int i = 0; i < count; ++i) row[i] ^= kShift;
+  }
   static Vector add_products(Vector sums, const char* four, Vector weights) {
     int32_t word;
     std::memcpy(&word, four, sizeof word);
-    const __m512i inputs = _mm512_set1_epi32(word ^ 0x80808080);
+    const __m512i inputs = _mm512_set1_epi32(word);
     return (Vector)_mm512_dpbusd_epi32((__m512i)sums, inputs, (__m512i)weights);
   }
 #else

@@ -78,12 +78,12 @@ void pack_column(const Weights<Format>& packed, int column, float* row,
   constexpr int kPerWord = 4 / sizeof(Input);
   packed.scales[column] = Format::encode(row, packed.inputs, encoded);
   auto* panel = const_cast<std::byte*>(packed.panel(column / kColumns));
-  auto* tile = panel + (column % kColumns) / kLanes * kTileBytes + column % kLanes * 4;
+  auto* tile = panel + column % kColumns / kLanes * kOtherTile<Format> + column % kLanes * 4;
   typename Format::Sum start = 0;
   for (int i = 0; i < packed.inputs; i += kPerWord) {
     const int step = i / Format::kInputsPerStep;
     const int word = i % Format::kInputsPerStep / kPerWord;
-    std::memcpy(tile + step * 2 * kTileBytes + word * 64, encoded + i, 4);
+    std::memcpy(tile + step * 2 * kTileBytes + word * kLineBytes<Format>, encoded + i, 4);
     if constexpr (requires { Format::kShift; }) {
       for (int j = 0; j < kPerWord; ++j) start -= Format::kShift * encoded[i + j];
     }
