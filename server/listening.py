@@ -15,7 +15,7 @@ from typing import Protocol
 import uvicorn
 from fastapi import FastAPI
 
-from server.http_protocol import HEADER_BYTES, BoundedProtocol
+from server.http_protocol import BoundedProtocol
 from server.settings import Settings
 
 _SECONDS_OF_A_THREAD = 0.0005  # ten times shorter than Python's own
@@ -137,7 +137,6 @@ def _config(app: FastAPI) -> uvicorn.Config:
         lifespan="on",
         loop="asyncio",  # not whatever else happens to be installed: it is what is tested
         http=BoundedProtocol,
-        h11_max_incomplete_event_size=HEADER_BYTES,
         log_config=None,
         log_level="warning",
         access_log=False,

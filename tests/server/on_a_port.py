@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from server.http_protocol import HEADER_BYTES, BoundedProtocol
+from server.http_protocol import BoundedProtocol
 
 
 @asynccontextmanager
@@ -20,7 +20,6 @@ async def on_a_port(
     config = uvicorn.Config(
         app,
         http=protocol,
-        h11_max_incomplete_event_size=HEADER_BYTES,
         log_config=None,
         timeout_graceful_shutdown=1,
     )

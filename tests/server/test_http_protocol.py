@@ -136,6 +136,37 @@ async def test_a_host_that_looks_like_a_path_leads_nowhere_else(port: int) -> No
     assert (await sent(port, head)).startswith(b"HTTP/1.1 404")
 
 
+CHUNKED = b"POST /v1/completions HTTP/1.1\r\nHost: stride\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [0, 2])
+async def test_a_body_that_breaks_is_refused_after_the_answers_before_it(
+    port: int, before: int
+) -> None:
+    answer = await sent(port, GOOD * before + CHUNKED + b"1\r\n{\r\nno length\r\n" + GOOD)
+    *good, bad = answer.split(b"HTTP/1.1 ")[1:]
+    assert [each[:3] for each in good] == [b"200"] * before
+    assert bad.startswith(b"400")
+
+
+async def test_a_large_body_behind_a_small_head_is_no_large_head(port: int) -> None:
+    body = b'{"prompt": "' + b"a" * 100_000
+    head = (
+        b"POST /nowhere HTTP/1.1\r\nHost: stride\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    )
+    assert (await sent(port, head % len(body) + body)).startswith(b"HTTP/1.1 404")
+
+
+async def test_a_head_that_stops_behind_an_answer_in_progress_is_refused_after_it(
+    port: int,
+) -> None:
+    """Not in the middle of the answer."""
+    slow = b"POST /v1/completions HTTP/1.1\r\nHost: stride\r\nContent-Length: 100\r\n\r\n{"
+    answer = await sent(port, slow + b" " * 99 + b"GET /hea", pause=0.1)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1 408") == 1
+
+
 async def test_what_comes_before_a_bad_request_is_answered_and_nothing_behind_it(
     port: int,
 ) -> None:
