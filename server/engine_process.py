@@ -40,6 +40,7 @@ from server.heartbeat import ANNOUNCED_SECONDS, BEAT_SECONDS
 logger = logging.getLogger(__name__)
 _RECEIVE_BYTES = 1 << 20
 _LONGEST_REASON = 500  # characters
+_NICENESS = 5  # who asks, and the API process that answers, need the processor first, and briefly
 
 
 class Channel:
@@ -171,4 +172,5 @@ def _add(engine: Engine, request: Request) -> list[Output]:
 
 
 if __name__ == "__main__":
+    os.nice(_NICENESS)
     sys.exit(main(int(sys.argv[1])))

@@ -119,6 +119,13 @@ async def test_a_worker_has_threads_and_memory_for_an_engine(
     assert ENVIRONMENT.items() <= shared[1].environ().items()
 
 
+async def test_a_worker_lets_the_api_process_go_first(
+    shared: tuple[Worker, psutil.Process],
+) -> None:
+    """Or whoever is refused waits for a forward."""
+    assert shared[1].nice() > psutil.Process().nice()
+
+
 async def test_what_the_operator_has_set_stays(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
