@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
@@ -38,6 +39,8 @@ from server.tracing import Traces
 from server.wordings import Wordings
 from server.worker import EngineFailed, Worker
 from server.workers import Workers
+
+_THREADS = 4  # for long prompts; Python's own pool goes on growing whenever all are busy
 
 
 def serve(settings: Settings, model: ModelFiles) -> int:
@@ -109,6 +112,7 @@ class _Service:
     @asynccontextmanager
     async def _lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """The HTTP side answers at once (not ready yet) while the engine loads beside it."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS))
         self._history.load()
         starting = asyncio.create_task(self._start())
         try:
