@@ -16,12 +16,12 @@ from transformers import (
     Gemma3TextConfig,
     Gemma4TextConfig,
     GPT2Config,
-    GPTJConfig,
     GptOssConfig,
     JambaConfig,
     Llama4TextConfig,
     LlamaConfig,
     MambaConfig,
+    MptConfig,
     NemotronConfig,
     PretrainedConfig,
     Qwen2MoeConfig,
@@ -46,7 +46,7 @@ BY_CONFIGURATION = [
     (Qwen3NextConfig, "keeps a recurrent state"),
     (Llama4TextConfig, "has chunked_attention layers"),
     (BloomConfig, "computes attention in its own code"),
-    (GPTJConfig, "computes attention in its own code"),
+    (MptConfig, "computes attention in its own code"),
     (Gemma4TextConfig, "has layers of different shapes"),
 ]
 
