@@ -316,7 +316,7 @@ async def test_a_stream_that_stops_is_given_up(upstream: ScriptedUpstream) -> No
         await hang(call)
 
     upstream.script = script
-    response = await Front(upstream, timeout=0.3).ask(stream=True)
+    response = await Front(upstream, timeout=1.0).ask(stream=True)
     assert response.text.count("data:") == 2
     assert "upstream_timeout" in response.text
     await until_left(upstream)
