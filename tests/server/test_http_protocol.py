@@ -97,8 +97,9 @@ async def test_a_request_in_time_is_answered_however_long_the_pause_before_the_n
         b"GET /health HTTP/1.1\r\nX-Large: " + b"a" * 100_000,
         b"GET /health HTTP/1.1\r\n" + b"X-Many: 1\r\n" * 10_000,
         b"GET /" + b"a" * 100_000,
+        b"GET /health HTTP/1.1\r\nX-Large: " + b"a" * 70_000 + b"\r\n\r\n",
     ],
-    ids=["one large header", "many headers", "a long path"],
+    ids=["one large header", "many headers", "a long path", "all of it at once"],
 )
 async def test_a_head_that_is_too_large_is_refused(port: int, head: bytes) -> None:
     status, error = error_in(await sent(port, head))
@@ -157,14 +158,37 @@ async def test_a_large_body_behind_a_small_head_is_no_large_head(port: int) -> N
     assert (await sent(port, head % len(body) + body)).startswith(b"HTTP/1.1 404")
 
 
-async def test_a_head_that_stops_behind_an_answer_in_progress_is_refused_after_it(
-    port: int,
-) -> None:
+async def test_many_small_heads_are_no_large_one(port: int) -> None:
+    head = GOOD.replace(b"Host", b"X-Some: " + b"a" * 5_000 + b"\r\nHost")
+    last = GOOD.replace(b"Host", b"Connection: close\r\nHost")
+    answer = await sent(port, *[head] * 15, last, pause=0.02)
+    assert answer.count(b"HTTP/1.1 200") == 16
+
+
+async def test_a_head_that_stops_behind_an_answer_in_progress_is_refused_after_it() -> None:
     """Not in the middle of the answer."""
-    slow = b"POST /v1/completions HTTP/1.1\r\nHost: stride\r\nContent-Length: 100\r\n\r\n{"
-    answer = await sent(port, slow + b" " * 99 + b"GET /hea", pause=0.1)
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert answer.count(b"HTTP/1.1 408") == 1
+    slow = FastAPI()
+
+    @slow.get("/health")
+    async def health() -> dict[str, str]:
+        await asyncio.sleep(2 * Impatient.header_seconds)
+        return {"status": "slow"}
+
+    async with on_a_port(slow, Impatient) as port:
+        _, first, second = (await sent(port, GOOD + b"GET /hea")).split(b"HTTP/1.1 ")
+    assert first.startswith(b"200") and first.endswith(b'{"status":"slow"}')
+    assert second.startswith(b"408")
+
+
+async def test_a_protocol_that_is_offered_and_not_spoken_here_is_no_hindrance(port: int) -> None:
+    """Some clients offer HTTP/2 with their first request, and keep the connection."""
+    offer = (
+        b"POST /nowhere HTTP/1.1\r\nHost: stride\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nContent-Length: 2\r\n\r\n{}"
+    )
+    last = GOOD.replace(b"Host", b"Connection: close\r\nHost")
+    _, first, second = (await sent(port, offer, last, pause=0.05)).split(b"HTTP/1.1 ")
+    assert first.startswith(b"404") and second.startswith(b"200")
 
 
 async def test_what_comes_before_a_bad_request_is_answered_and_nothing_behind_it(

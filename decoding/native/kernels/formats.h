@@ -79,11 +79,10 @@ inline void multiply(const typename Format::Input* rows, long stride, int count,
   const auto* first = reinterpret_cast<const Vector*>(starts);
   auto* out = reinterpret_cast<Vector*>(sums);
   const auto take = [&]<int... Fewer>(int row, int taken, std::integer_sequence<int, Fewer...>) {
-    const auto multiply_by = [&]<int Taken>() {
-      multiply_rows<Format, Taken>(rows + row * stride, stride, weights, steps, first,
-                                   out + 2 * row);
-    };
-    ((taken == Fewer + 1 ? multiply_by.template operator()<Fewer + 1>() : void()), ...);
+    ((taken == Fewer + 1 ? multiply_rows<Format, Fewer + 1>(rows + row * stride, stride, weights,
+                                                            steps, first, out + 2 * row)
+                         : void()),
+     ...);
   };
   for (int row = 0; row < count; row += kRowsInRegisters) {
     take(row, std::min(count - row, kRowsInRegisters),
